@@ -1,0 +1,55 @@
+# The commands of a checkout. Each makes the environment first, which needs python3 3.11 or later;
+# `make PYTHON=python3.12 demo` takes another one. CI calls the same targets.
+
+PYTHON ?= python3
+ARGS ?=
+export PYTHON
+bin := .venv/bin
+
+# One resolution for the lock: a local index or directory of wheels would leave its own files alone
+# in the list of hashes, and other machines could not install from it.
+lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
+  CUSTOM_COMPILE_COMMAND="make lock"
+lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
+
+.PHONY: help demo test lint bench lock schema env clean
+
+help:
+	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
+	@echo "make test    every test; ARGS='-k intake' picks some"
+	@echo "make lint    ruff, mypy, flake8-async, import-linter"
+	@echo "make bench   runs a second, from batch submit to COMPLETED"
+	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
+	@echo "make schema  write sql/schema.sql from the migrations"
+	@echo "make env     .venv alone, which all of the above make first"
+	@echo "make clean   remove .venv, caches and builds"
+
+demo: env
+	@$(bin)/dpp demo $(ARGS)
+
+test: env
+	@$(bin)/python -m pytest $(if $(REPORT),--junitxml='$(REPORT)') $(ARGS)
+
+lint: env
+	@REPORT='$(REPORT)' scripts/lint
+
+bench: env
+	@$(bin)/python -m bench.throughput $(ARGS)
+
+lock: env
+	@echo "lock: what DPP runs with"
+	@$(lock) --output-file requirements.lock pyproject.toml
+	@echo "lock: what a checkout tests, lints and builds with"
+	@$(lock) --extra test --extra lint --extra build --constraint requirements.lock \
+	  --output-file requirements-dev.lock pyproject.toml
+
+schema: env
+	@$(bin)/python -m dpp.store.schema
+
+env:
+	@scripts/make-env
+
+clean:
+	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

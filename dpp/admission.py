@@ -1,0 +1,286 @@
+"""Admission: a batch of submissions and the locked rows → one answer each.
+
+Pure: called while the tenants' budget rows are locked, and by the fake store on dictionaries. It decides in order of
+arrival; a refusal leaves no mark on its neighbours, and the order of the lines of `admit` is the order of precedence
+that clients see. An idempotency key that is known is answered before anything that depends on plan, tenant, pack or
+budget: a retry gets the answer of the first try.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from math import ceil
+from typing import TypeAlias
+from uuid import UUID
+
+from attrs import evolve, frozen
+
+from dpp.money import Micros
+from dpp.plans import WINDOW_S, Plan, Plans
+from dpp.pricing import Appraisal, Appraised, InputsInvalid, PackUnknown
+
+
+@frozen(kw_only=True)
+class Submission:
+    """A run that a client asks for. Everything in it depends on the request and on this node's packs alone."""
+
+    run_id: UUID
+    tenant_id: str
+    key_id: str
+    idempotency_key: str
+    fingerprint: bytes
+    pack_type: str
+    pack_version: str
+    inputs: bytes
+    max_cost: Micros
+    priority: int
+    timebox_s: int
+    trace_id: str
+    appraisal: Appraisal
+
+
+@frozen(kw_only=True)
+class Account:
+    """A tenant's locked budget row, with what else the decision needs of the tenant."""
+
+    plan: str
+    suspended: bool
+    frozen: bool
+    available: Micros
+    seq: int
+    queued: int
+    window_from: datetime | None
+    window_count: int
+
+
+@frozen
+class Earlier:
+    """The run that an idempotency key names already."""
+
+    run_id: UUID
+    fingerprint: bytes
+
+
+@frozen(kw_only=True)
+class Books:
+    """What was read under the lock; `now` is the database's time of a statement after it."""
+
+    accounts: Mapping[str, Account]
+    earlier: Mapping[tuple[str, str], Earlier]
+    dead_keys: frozenset[str]
+    now: datetime
+
+
+@frozen
+class Window:
+    """A tenant's rate window as clients see it: limit, what is left, and seconds until it starts anew."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+@frozen
+class Created:
+    """The run exists from this commit on; `seq` is its place in the tenant's ledger."""
+
+    run_id: UUID
+    seq: int
+    minimum_fee: Micros
+    policy: str
+    created_at: datetime
+    window: Window | None
+
+
+@frozen
+class Exists:
+    """The key names this run already, for the same request."""
+
+    run_id: UUID
+
+
+@frozen
+class ExistsWithDifferentRequest:
+    """The key names a run of another request."""
+
+
+@frozen
+class KeyDead:
+    """The API key was revoked or expired meanwhile."""
+
+
+@frozen
+class TenantSuspended:
+    """An operator suspended the tenant."""
+
+
+@frozen
+class TenantFrozen:
+    """The tenant has an open audit finding; its accepted runs go on."""
+
+
+@frozen
+class PackNotAllowed:
+    """The plan does not include this pack."""
+
+    allowed: tuple[str, ...]
+
+
+@frozen
+class MaxCostTooLow:
+    """Below the pack's floor or the plan's minimum fee."""
+
+    required: Micros
+
+
+@frozen
+class MaxCostTooHigh:
+    """Over the plan's cap."""
+
+    limit: Micros
+
+
+@frozen
+class RateLimited:
+    """The plan's submits of this minute are used up."""
+
+    window: Window
+
+
+@frozen
+class QueueFull:
+    """The plan's number of queued runs is reached."""
+
+    limit: int
+
+
+@frozen
+class InsufficientBudget:
+    """The reserve is more than what is available."""
+
+    available: Micros
+    required: Micros
+
+
+Admission: TypeAlias = (
+    Created
+    | Exists
+    | ExistsWithDifferentRequest
+    | KeyDead
+    | TenantSuspended
+    | TenantFrozen
+    | PackUnknown
+    | PackNotAllowed
+    | InputsInvalid
+    | MaxCostTooLow
+    | MaxCostTooHigh
+    | RateLimited
+    | QueueFull
+    | InsufficientBudget
+)
+
+
+@frozen
+class Busy:
+    """The tenant's budget row is held by somebody else: ask again in a batch that waits for it."""
+
+
+def decide(batch: Sequence[Submission], books: Books, plans: Plans) -> list[Admission]:
+    """Answer each submission in order of arrival. A refusal leaves no mark on its neighbours."""
+    accounts, earlier = dict(books.accounts), dict(books.earlier)  # ours to move; `books` stays as read
+    admissions: list[Admission] = []
+    for submission in batch:
+        tenant_id, key = submission.tenant_id, (submission.tenant_id, submission.idempotency_key)
+        admission = admit(submission, accounts[tenant_id], earlier.get(key), books, plans)
+        if isinstance(admission, Created):
+            accounts[tenant_id] = admitted(accounts[tenant_id], submission, books.now)
+            earlier[key] = Earlier(admission.run_id, submission.fingerprint)
+        admissions.append(admission)
+    assert len(admissions) == len(batch)
+    return admissions
+
+
+def admit(
+    submission: Submission, account: Account, earlier: Earlier | None, books: Books, plans: Plans
+) -> Admission:
+    """Decide one submission; the first line that applies is the answer, and nothing after it is counted."""
+    assert submission.max_cost > 0
+    if submission.key_id in books.dead_keys:
+        return KeyDead()
+    if earlier is not None:
+        same = earlier.fingerprint == submission.fingerprint
+        return Exists(earlier.run_id) if same else ExistsWithDifferentRequest()
+    if account.suspended:
+        return TenantSuspended()
+    if account.frozen:
+        return TenantFrozen()
+    plan = plans[account.plan]
+    refusal = unfit(submission, plan)
+    if refusal is not None:
+        return refusal
+    window = rate_window(account, plan, books.now)
+    if window is not None and window.remaining == 0:
+        return RateLimited(window)
+    if plan.queued_runs is not None and account.queued >= plan.queued_runs:
+        return QueueFull(plan.queued_runs)
+    if account.available < submission.max_cost:
+        return InsufficientBudget(account.available, required=submission.max_cost)
+    return Created(  # from here on it must succeed
+        submission.run_id,
+        seq=account.seq + 1,
+        minimum_fee=plan.fee.fee(submission.max_cost),
+        policy=plan.fee.code,
+        created_at=books.now,
+        window=None if window is None else evolve(window, remaining=window.remaining - 1),
+    )
+
+
+def unfit(submission: Submission, plan: Plan) -> Admission | None:
+    """Say what the pack or the plan has against this submission, whoever pays for it; None = nothing."""
+    appraisal = submission.appraisal
+    if isinstance(appraisal, PackUnknown):
+        return appraisal
+    if plan.packs is not None and submission.pack_type not in plan.packs:
+        return PackNotAllowed(tuple(sorted(plan.packs)))
+    if isinstance(appraisal, InputsInvalid):
+        return appraisal
+    assert isinstance(appraisal, Appraised)
+    required = max(appraisal.floor, plan.fee.least_reserve)
+    if submission.max_cost < required:
+        return MaxCostTooLow(required)
+    if plan.max_cost is not None and submission.max_cost > plan.max_cost:
+        return MaxCostTooHigh(plan.max_cost)
+    return None
+
+
+def rate_window(account: Account, plan: Plan, now: datetime) -> Window | None:
+    """Return the window this moment falls into; None where the plan has no rate.
+
+    It is anchored at the first admitted submission in it: one that is over counts as not begun.
+    """
+    limit = plan.submits_per_minute
+    if limit is None:
+        return None
+    if account.window_from is None or now >= window_end(account.window_from):
+        return Window(limit, remaining=limit, reset_s=WINDOW_S)
+    left_s = (window_end(account.window_from) - now).total_seconds()
+    return Window(limit, remaining=max(limit - account.window_count, 0), reset_s=max(ceil(left_s), 1))
+
+
+def window_end(window_from: datetime) -> datetime:
+    """Return when a window that began then is over."""
+    return window_from + timedelta(seconds=WINDOW_S)
+
+
+def admitted(account: Account, submission: Submission, now: datetime) -> Account:
+    """Return the account after this submission was created: money reserved, counted, one place further on."""
+    begun = account.window_from is not None and now < window_end(account.window_from)
+    after = evolve(
+        account,
+        available=Micros(account.available - submission.max_cost),
+        seq=account.seq + 1,
+        queued=account.queued + 1,
+        window_from=account.window_from if begun else now,
+        window_count=account.window_count + 1 if begun else 1,
+    )
+    assert after.available >= 0
+    return after

@@ -1,0 +1,72 @@
+"""The entry of the command `dpp`: its commands by name, and how each way of ending becomes a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dpp.cli import audit, config, demo, key, migrate, money, run, serve, tenant, version
+from dpp.cli.command import Group
+from dpp.cli.exits import Exit, Trouble
+from dpp.cli.output import Output
+from dpp.cli.session import Session
+from dpp.cli.troubles import explain
+
+
+@click.group("dpp", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version.VERSION, "--version", message="dpp %(version)s")
+def dpp() -> None:
+    """DPP sells runs: money is reserved, a pack executes, the actual cost is settled exactly once."""
+
+
+for command in (
+    serve.serve,
+    demo.demo,
+    tenant.tenant,
+    key.key,
+    money.deposit,
+    money.withdraw,
+    run.run,
+    audit.audit,
+    migrate.migrate,
+    config.config,
+    version.version,
+):
+    dpp.add_command(command)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit status."""
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    session = Session(Output(as_json="--json" in before))  # what comes before parsing, errors too
+    try:
+        return int(dpp.main(arguments, "dpp", standalone_mode=False, obj=session) or Exit.GOOD)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        session.out.result({"error": Trouble("usage", error.format_message()).document()})
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        session.out.note("dpp: interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.NEGATIVE
+    except Exception as error:
+        stop = explain(error)
+        if stop is None:
+            raise
+        session.out.trouble(stop.trouble)
+        return stop.status

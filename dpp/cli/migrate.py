@@ -1,0 +1,68 @@
+"""`dpp migrate`: the schema of the database, forward, back, and compared with what it must be.
+
+An embedded database is migrated when its node starts; these are for an external one, and to look.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from dpp.cli.command import Command, Group, with_session
+from dpp.cli.exits import Exit
+from dpp.cli.session import Session
+
+
+@click.group("migrate", cls=Group)
+def migrate() -> None:
+    """Bring the database's schema to what this release knows."""
+
+
+def _ask(session: Session, action: str, **more: Any) -> dict[str, Any]:
+    import trio  # noqa: PLC0415 - slow, as is the node
+
+    from dpp import node  # noqa: PLC0415
+
+    ask = partial(node.migrate, session.config(), action, data_dir=session.data_dir(), **more)
+    answer: dict[str, Any] = trio.run(ask)
+    session.out.result(answer)
+    return answer
+
+
+@migrate.command("up", cls=Command)
+@with_session
+def up(session: Session) -> None:
+    """Apply what is missing, each migration in a transaction of its own."""
+    applied = _ask(session, "up")["applied"]
+    session.out.say("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@migrate.command("down", cls=Command)
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@with_session
+def down(session: Session, count: int) -> None:
+    """Take back the last migration. What only its tables held is lost."""
+    taken = _ask(session, "down", count=count)["taken_back"]
+    session.out.say("\n".join(f"took back {name}" for name in taken) or "nothing to take back")
+
+
+@migrate.command("status", cls=Command)
+@with_session
+def status(session: Session) -> int:
+    """List the migrations; status 1 unless the schema is the one this release knows."""
+    answer = _ask(session, "status")
+    rows = [(one["name"], "yes" if one["applied"] else "no") for one in answer["migrations"]]
+    session.out.table(("migration", "applied"), rows)
+    session.out.say(f"schema: {answer['state']}")
+    return Exit.GOOD if answer["state"] == "current" else Exit.NEGATIVE
+
+
+@migrate.command("check", cls=Command)
+@with_session
+def check(session: Session) -> int:
+    """Compare the live catalog with what the migrations make; status 1 where they differ."""
+    answer = _ask(session, "check")
+    session.out.say("\n".join(answer["differences"]) or "the catalog is what the migrations make")
+    return Exit.GOOD if answer["ok"] is True else Exit.NEGATIVE

@@ -1,0 +1,116 @@
+"""A run watched to its end: a live line on a terminal, one line for each change elsewhere.
+
+All of it on stderr, so that stdout holds the answer alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from attrs import define, field
+
+from dpp.cli.output import clean
+from dpp.cli.tables import progress_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from dpp.cli.output import Output
+    from dpp.client.runs import Client
+    from dpp.client.values import Run
+
+
+class Watcher(Protocol):
+    """What is shown each state of a run."""
+
+    def __call__(self, run: Run) -> None: ...
+
+
+def follow(out: Output, client: Client, run: Run) -> Run:
+    """Show the run until it has ended; return it as it ended."""
+    with watcher(out) as show:
+        show(run)
+        for latest in client.watch(run.run_id) if not run.ended else ():
+            run = latest
+            show(run)
+    return run
+
+
+def watcher(out: Output) -> AbstractContextManager[Watcher]:
+    """Return what suits the stderr of this process."""
+    return Bar() if sys.stderr.isatty() else Lines(out)
+
+
+@define(eq=False)
+class Lines:
+    """A line whenever status, fraction or note change."""
+
+    out: Output
+    _last: str = field(default="", init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __call__(self, run: Run) -> None:
+        """Show the run as it is now."""
+        line = " ".join(part for part in (run.run_id, run.status, progress_text(run)) if part)
+        if line != self._last:
+            self.out.note(line)
+        self._last = line
+
+
+@define(eq=False)
+class Bar:
+    """A bar of rich; it moves by itself while nothing is known."""
+
+    _progress: Progress = field(init=False)
+    _task: TaskID | None = field(default=None, init=False)
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415 - slow, and pipes need none
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        status = TextColumn("{task.fields[status]:<10}", markup=False)
+        note = TextColumn("{task.fields[note]}", markup=False)
+        columns = (SpinnerColumn(), status, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), note)
+        self._progress = Progress(*columns, console=Console(stderr=True, markup=False, emoji=False))
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, run: Run) -> None:
+        """Show the run as it is now."""
+        known = run.ended or run.progress is not None
+        fraction = 1.0 if run.ended else run.progress.fraction if run.progress else 0.0
+        note = clean(run.progress.note or "") if run.progress else ""
+        fields = {"status": str(run.status), "note": note}
+        total = 1.0 if known else None
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total, completed=fraction, **fields)
+        else:
+            self._progress.update(self._task, total=total, completed=fraction, **fields)

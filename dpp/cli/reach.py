@@ -1,0 +1,138 @@
+"""How a command finds the node: where it listens, and by which token or key it is asked.
+
+What the environment names (DPP_URL, DPP_MANAGEMENT_URL) is asked; else the node that runs on the
+data directory says in `node.json` where it listens; else the addresses of the configuration are
+tried. The admin token is the one of the data directory where its node is asked, else
+DPP_ADMIN_TOKEN.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from dpp import datadir
+from dpp.cli.exits import Exit, Stop, Trouble
+
+if TYPE_CHECKING:
+    from dpp.cli.session import Session
+    from dpp.client.admin import Admin
+    from dpp.client.runs import Client
+    from dpp.client.transport import Retries
+    from dpp.rules import Address
+
+KEY_LIVES_S = 600  # long enough for a command, short enough to be forgotten
+ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a listener binds, mapped to what reaches it
+NO_TOKEN = Trouble(
+    "no-admin-token",
+    "There is no admin token to ask the node with.",
+    "DPP asked nothing.",
+    "Run as the user of the node, name its data directory with --data-dir, or set DPP_ADMIN_TOKEN.",
+)
+NO_KEY = Trouble(
+    "no-api-key",
+    "This command asks in the name of a tenant, and no API key is given.",
+    "DPP asked nothing.",
+    "Give --api-key or DPP_API_KEY, or --tenant NAME to have a key made for ten minutes.",
+)
+
+
+@frozen
+class Place:
+    """Where a node is, by whatever named it."""
+
+    url: str
+    management_url: str
+    running: bool  # node.json named it
+
+
+def operator_name() -> str:
+    """Return the name of the user, as the operating system knows it."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def admin(session: Session, operator: str | None = None) -> Admin:
+    """Return the operator's client."""
+    from dpp.client.admin import Admin  # noqa: PLC0415 - httpx is slow to import
+
+    url, running = _url(session, management=True)
+    token = _admin_token(session, running=running)
+    return Admin(url, token, operator or operator_name(), _retries())
+
+
+def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
+    """Return a tenant's client, by the key given or by one that the admin API makes when asked."""
+    from dpp.client.keys import Renewed  # noqa: PLC0415 - httpx is slow to import
+    from dpp.client.runs import Client  # noqa: PLC0415
+
+    if not api_key and not tenant:
+        raise Stop(Exit.USAGE, NO_KEY)
+    url, _ = _url(session, management=False)
+    if tenant is None:
+        return Client(url, api_key or "", _retries())
+
+    def make() -> str:
+        with admin(session) as asked:
+            key: str = asked.create_key(tenant, lives_s=KEY_LIVES_S)["api_key"]
+        return key
+
+    return Client(url, Renewed(make), _retries())
+
+
+def _retries() -> Retries:
+    from dpp.client.transport import Retries  # noqa: PLC0415 - httpx is slow to import
+
+    return Retries(at_first=False)
+
+
+def _url(session: Session, *, management: bool) -> tuple[str, bool]:
+    """Return the URL to ask, and whether it is that of the data directory's node."""
+    named = os.environ.get("DPP_MANAGEMENT_URL" if management else "DPP_URL")
+    if named:
+        return named, False
+    node = _running(session)
+    found = node and (node.management_url if management else node.url)
+    if found:
+        return found, True
+    config = session.config()
+    return _url_of(config.management.listen if management else config.http.listen), False
+
+
+def _running(session: Session) -> datadir.RunningNode | None:
+    try:
+        return datadir.running(session.data_dir())
+    except PermissionError:
+        return None  # another user's node: its public address may still be asked
+
+
+def _url_of(address: Address) -> str:
+    host = ANY.get(address.host) or (f"[{address.host}]" if ":" in address.host else address.host)
+    return f"http://{host}:{address.port}"
+
+
+def _admin_token(session: Session, *, running: bool) -> str:
+    """Return the first token there is; the data directory's goes first where its node is asked."""
+    ours = os.environ.get("DPP_ADMIN_TOKEN", "")
+    token = (_local_token(session) or ours) if running else (ours or _local_token(session))
+    if not token:
+        raise Stop(Exit.USAGE, NO_TOKEN)
+    return token
+
+
+def _local_token(session: Session) -> str | None:
+    """Return the token that a node of this configuration on this data directory answers to."""
+    configured = session.config().management.token
+    if configured:
+        return configured
+    try:
+        return datadir.admin_token(Path(session.data_dir()))
+    except PermissionError:
+        return None

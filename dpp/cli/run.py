@@ -1,0 +1,165 @@
+"""`dpp run`: submit a run, look at it, follow it, cancel it, in the name of a tenant."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dpp.cli import inputs as words
+from dpp.cli import progress, reach
+from dpp.cli.command import Command, Group, with_session
+from dpp.cli.exits import Exit
+from dpp.cli.session import Session
+from dpp.cli.tables import RUNS, run_row, show_run
+
+if TYPE_CHECKING:
+    from dpp.client.runs import Client
+    from dpp.client.values import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group("run", cls=Group)
+def run() -> None:
+    """Submit runs and follow them."""
+
+
+def by_tenant(function: F) -> F:
+    """Add the options that say in whose name a command asks."""
+    key = click.option(
+        "--api-key", envvar="DPP_API_KEY", metavar="KEY", help="The tenant's key; else DPP_API_KEY."
+    )
+    tenant = click.option(
+        "--tenant",
+        metavar="NAME",
+        help="Ask in the name of NAME, with a key for ten minutes that the admin API makes.",
+    )
+    return key(tenant(function))
+
+
+def _client(session: Session, api_key: str | None, tenant: str | None) -> Client:
+    """Return the client; a tenant that was named goes before a key of the environment."""
+    source = click.get_current_context().get_parameter_source("api_key")
+    if tenant and api_key and source is not click.core.ParameterSource.ENVIRONMENT:
+        message = "give --api-key or --tenant, not both"
+        raise click.UsageError(message)
+    return reach.client(session, None if tenant else api_key, tenant)
+
+
+def _verdict(run: Run) -> int:
+    return Exit.GOOD if run.status == "COMPLETED" else Exit.NEGATIVE
+
+
+@run.command("submit", cls=Command)
+@click.option("--pack", "pack_type", required=True, metavar="PACK", help="What to run.")
+@click.option("--max-cost", required=True, metavar="USD", help='The most it may cost: "0.10".')
+@click.option(
+    "--input", "members", multiple=True, metavar="K=V", help="An input; V is JSON if it parses so."
+)
+@click.option("--inputs", "file", type=click.File("rb"), help="A file with all inputs as JSON.")
+@click.option("--timebox", "timebox_s", type=int, metavar="S", help="How long it may take.")
+@click.option("--priority", type=int, metavar="0-9", help="0 goes first; 5 if not given.")
+@click.option("--metadata", multiple=True, metavar="K=V", help="A note to keep with the run.")
+@click.option("--idempotency-key", metavar="KEY", help="Names the submission; else one is made.")
+@click.option("--wait", is_flag=True, help="Follow it to its end; status 1 unless COMPLETED.")
+@by_tenant
+@with_session
+def submit(  # noqa: PLR0913 - one parameter an option
+    session: Session,
+    *,
+    pack_type: str,
+    max_cost: str,
+    members: tuple[str, ...],
+    file: IO[bytes] | None,
+    timebox_s: int | None,
+    priority: int | None,
+    metadata: tuple[str, ...],
+    idempotency_key: str | None,
+    wait: bool,
+    api_key: str | None,
+    tenant: str | None,
+) -> int:
+    """Submit a run; with --wait, follow it to its end."""
+    from dpp.client.runs import Submission  # noqa: PLC0415 - httpx is slow to import
+
+    base = words.read_object(file.read(), file.name) if file is not None else {}
+    submission = Submission(
+        pack_type=pack_type,
+        max_cost_usd=max_cost,
+        inputs={**base, **words.pairs(members)},
+        timebox_s=timebox_s,
+        priority=priority,
+        metadata=words.pairs(metadata, as_text=True) if metadata else None,
+    )
+    with _client(session, api_key, tenant) as client:
+        submitted = client.submit(submission, idempotency_key=idempotency_key)
+        if wait:
+            submitted = progress.follow(session.out, client, submitted)
+    show_run(session.out, submitted)
+    return _verdict(submitted) if wait else Exit.GOOD
+
+
+@run.command("show", cls=Command)
+@click.argument("run_id")
+@by_tenant
+@with_session
+def show(session: Session, run_id: str, api_key: str | None, tenant: str | None) -> None:
+    """Show a run as it is now."""
+    with _client(session, api_key, tenant) as client:
+        show_run(session.out, client.get(run_id))
+
+
+@run.command("list", cls=Command)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where a list ended (its next_cursor).")
+@click.option("--idempotency-key", metavar="KEY", help="Only the run that this key names.")
+@by_tenant
+@with_session
+def list_(  # noqa: PLR0913 - one parameter an option
+    session: Session,
+    *,
+    limit: int,
+    cursor: str | None,
+    idempotency_key: str | None,
+    api_key: str | None,
+    tenant: str | None,
+) -> None:
+    """List the tenant's runs, newest first."""
+    with _client(session, api_key, tenant) as client:
+        runs: list[Run] = []
+        for _ in itertools.count():
+            page = client.page(
+                limit=min(limit - len(runs), 200), cursor=cursor, idempotency_key=idempotency_key
+            )
+            runs, cursor = [*runs, *page.runs], page.next_cursor
+            if cursor is None or len(runs) >= limit:
+                break
+    session.out.result({"items": [dict(one.document) for one in runs], "next_cursor": cursor})
+    session.out.table(RUNS, map(run_row, runs), numbers=("attempt", "max_usd", "actual_usd"))
+    if cursor is not None:
+        session.out.note(f"there are more: --cursor {cursor}")
+
+
+@run.command("cancel", cls=Command)
+@click.argument("run_id")
+@by_tenant
+@with_session
+def cancel(session: Session, run_id: str, api_key: str | None, tenant: str | None) -> None:
+    """Ask for the end of a run; one that has ended stays as it is."""
+    with _client(session, api_key, tenant) as client:
+        show_run(session.out, client.cancel(run_id))
+
+
+@run.command("wait", cls=Command)
+@click.argument("run_id")
+@by_tenant
+@with_session
+def wait(session: Session, run_id: str, api_key: str | None, tenant: str | None) -> int:
+    """Follow a run to its end; status 1 unless it is COMPLETED."""
+    with _client(session, api_key, tenant) as client:
+        ended = progress.follow(session.out, client, client.get(run_id))
+    show_run(session.out, ended)
+    return _verdict(ended)

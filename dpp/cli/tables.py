@@ -1,0 +1,114 @@
+"""How answers look to people: a run, a budget, a ledger, an audit.
+
+Rows are made here as plain values, so that what a table says can be tested without a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dpp.cli.output import Output
+    from dpp.client.values import Run
+
+BUDGET = ("deposited_usd", "available_usd", "held_usd", "spent_usd")
+LEDGER = ("seq", "kind", "amount_usd", "cost_usd", "returned_usd", "run_id", "reference", "created_at")
+USD = ("amount_usd", "cost_usd", "returned_usd")
+RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
+TENANTS = ("tenant_id", "plan", "state", *BUDGET)
+OFFENDERS_SHOWN = 5
+
+Documents = Iterable[Mapping[str, Any]]
+
+
+def run_pairs(run: Run) -> dict[str, object]:
+    """Return what there is to say of a run, the result apart."""
+    cost, document = run.cost, run.document
+    paid = "" if cost.actual_usd is None else f"{cost.actual_usd} {cost.currency}"
+    pairs = {
+        "run": run.run_id,
+        "status": run.status,
+        "pack": run.pack_type,
+        "idempotency key": run.idempotency_key,
+        "attempt": run.attempt,
+        "progress": progress_text(run),
+        "at most": f"{cost.max_usd} {cost.currency}",
+        "held": f"{cost.held_usd} {cost.currency}",
+        "cost": paid,
+        "created": document.get("created_at"),
+        "started": document.get("started_at"),
+        "finished": document.get("finished_at"),
+        "error": None if run.error is None else f"{run.error.code}: {run.error.detail}",
+        "paid by": None if run.error is None else run.error.payer,
+        "trace": run.trace_id,
+    }
+    return {name: text for name, text in pairs.items() if text not in (None, "")}
+
+
+def progress_text(run: Run) -> str:
+    """Return how far it is, in words."""
+    if run.progress is None:
+        return ""
+    note = f" {run.progress.note}" if run.progress.note else ""
+    return f"{run.progress.fraction:.0%}{note}"
+
+
+def show_run(out: Output, run: Run) -> None:
+    """Print a run, and its result if there is one."""
+    out.result(run.document)
+    out.pairs(run_pairs(run))
+    if run.result is not None:
+        out.say("result")
+        out.say(json.dumps(run.result, indent=2, ensure_ascii=False))
+
+
+def run_row(run: Run) -> Sequence[object]:
+    """Return one line of a list of runs."""
+    cost, created = run.cost, run.document.get("created_at")
+    shown = (run.run_id, run.status, run.pack_type, run.attempt)
+    return (*shown, cost.max_usd, cost.actual_usd, created)
+
+
+def show_budget(out: Output, budget: Mapping[str, Any], *, title: str | None = None) -> None:
+    """Print a budget for people."""
+    out.table(BUDGET, [[budget.get(name) for name in BUDGET]], title=title, numbers=BUDGET)
+
+
+def show_ledger(out: Output, transfers: Documents, *, title: str | None = None) -> None:
+    """Print a ledger for people, in the order given."""
+    rows = [[line.get(name) for name in LEDGER] for line in transfers]
+    out.table(LEDGER, rows, title=title, numbers=("seq", *USD))
+
+
+def tenant_row(tenant: Mapping[str, Any]) -> Sequence[object]:
+    """Return one line of a list of tenants."""
+    budget = tenant.get("budget") or {}
+    state = "suspended" if tenant.get("suspended") else "frozen" if tenant.get("frozen") else "active"
+    return (tenant.get("tenant_id"), tenant.get("plan"), state, *(budget.get(name) for name in BUDGET))
+
+
+def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = None) -> None:
+    """Print an audit: every invariant, its first offenders, and the open findings."""
+    invariants: Sequence[Mapping[str, Any]] = audit.get("invariants", ())
+    rows = [
+        (one.get("name"), "no" if one.get("offenders") else "yes", one.get("claim"))
+        for one in invariants
+    ]
+    out.table(("invariant", "holds", "claim"), rows, title=title)
+    for one in invariants:
+        offenders = one.get("offenders") or ()
+        for offender in offenders[:OFFENDERS_SHOWN]:
+            out.say(f"{one.get('name')}: {_line(offender)}")
+        if len(offenders) > OFFENDERS_SHOWN:
+            out.say(f"{one.get('name')}: and {len(offenders) - OFFENDERS_SHOWN} more")
+    for finding in audit.get("findings", ()):
+        out.say(f"open finding: {_line(finding)}")
+    holding = sum(1 for row in rows if row[1] == "yes")
+    verdict = "ok" if audit.get("ok") else "NOT ok"
+    out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold")
+
+
+def _line(members: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in members.items())

@@ -1,0 +1,147 @@
+"""What settings must agree on: each rule over several of them, as data.
+
+A setting may be right alone and wrong beside another: a heartbeat that is too slow for its lease, a
+failpoint in production. These rules see a configuration whose every value is allowed by itself.
+Where one was not, `config` puts the default in its place, and rules that touch it say nothing.
+"""
+
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from dpp.rules import MASK
+from dpp.sections import PRODUCTION, Config
+from dpp.settings import ConfigError, Given, shown
+from dpp.urls import is_loopback, passwords
+
+
+@frozen
+class Combination:
+    """`key` must suit `beside`; `allowed` completes "must …"."""
+
+    key: str
+    beside: str
+    holds: Callable[[Config], bool]
+    allowed: str
+
+
+def _is_safe(url: str | None, config: Config) -> bool:
+    """Say whether this URL may be asked: production never speaks to a stand-in on its own host."""
+    return (
+        config.node.profile != PRODUCTION
+        or not url
+        or not is_loopback(urlsplit(url).hostname or "")
+    )
+
+
+COMBINATIONS = (
+    Combination(
+        "lease.heartbeat_interval_s",
+        "lease.lease_s",
+        lambda c: 2 * c.lease.heartbeat_interval_s < c.lease.lease_s,
+        "be under half of",
+    ),
+    Combination(
+        "runs.timebox_s",
+        "runs.timebox_max_s",
+        lambda c: c.runs.timebox_s <= c.runs.timebox_max_s,
+        "be at most",
+    ),
+    Combination(
+        "runs.key_retention_days",
+        "runs.run_retention_days",
+        lambda c: c.runs.key_retention_days >= c.runs.run_retention_days,
+        "be at least",
+    ),
+    Combination(
+        "runs.inline_max_bytes",
+        "runs.result_max_bytes",
+        lambda c: c.runs.inline_max_bytes <= c.runs.result_max_bytes,
+        "be at most",
+    ),
+    Combination(
+        "http.body_max_bytes",
+        "http.batch_body_max_bytes",
+        lambda c: c.http.body_max_bytes <= c.http.batch_body_max_bytes,
+        "be at most",
+    ),
+    Combination(
+        "management.listen",
+        "http.listen",
+        lambda c: c.management.listen != c.http.listen or c.http.listen.port == 0,
+        "differ from",
+    ),
+    Combination(
+        "database.durability",
+        "database.url",
+        lambda c: c.database.durability == "local" or not c.database.embedded,
+        'be "local" beside',
+    ),
+    Combination(
+        "testing.failpoints",
+        "node.profile",
+        lambda c: c.node.profile != PRODUCTION or not c.testing.failpoints,
+        "be empty beside",
+    ),
+    Combination(
+        "s3.endpoint_url",
+        "node.profile",
+        lambda c: _is_safe(c.s3.endpoint_url, c),
+        "not be this machine beside",
+    ),
+    Combination(
+        "sqs.endpoint_url",
+        "node.profile",
+        lambda c: _is_safe(c.sqs.endpoint_url, c),
+        "not be this machine beside",
+    ),
+    Combination(
+        "sqs.queue_url",
+        "node.profile",
+        lambda c: _is_safe(c.sqs.queue_url, c),
+        "not be this machine beside",
+    ),
+)
+
+
+def contradictions(
+    config: Config, given: Mapping[str, Given], wrong: frozenset[str]
+) -> Iterator[ConfigError]:
+    """Yield an error for each rule that is broken; those on keys already `wrong` are left out."""
+    for rule in COMBINATIONS:
+        if {rule.key, rule.beside} & wrong or rule.holds(config):
+            continue
+        other = given[rule.beside]
+        beside = f"{rule.beside} = {shown(other.value)} ({other.origin})"
+        allowed = f"must {rule.allowed} {beside}"
+        yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
+    yield from _plans_that_admit_nothing(config, given)
+
+
+def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    for name, plan in config.plans.items():
+        if plan.max_cost is not None and plan.max_cost < plan.fee.least_reserve:
+            key = f"plans.{name}"
+            allowed = (
+                "must be at least the smaller of minimum_fee_floor_usd and minimum_fee_cap_usd,"
+                " or every submission is refused"
+            )
+            table = given[key].value
+            text = shown(table.get("max_cost_usd")) if isinstance(table, dict) else ""
+            yield ConfigError(given[key].origin, f"{key}.max_cost_usd", text, allowed)
+
+
+def exposed(given: Mapping[str, Given], file: Path | None) -> Iterator[ConfigError]:
+    """Yield an error for each password that stands in a file which everybody can read."""
+    if file is None or not file.stat().st_mode & stat.S_IROTH:
+        return
+    for key in ("database.url", "database.migrations_url", "redis.url", "sentry.dsn"):
+        value, origin = str(given[key].value), given[key].origin
+        if origin == str(file) and passwords(value):
+            allowed = (
+                f"must not stand in a file that everybody can read: chmod o= it, or use {key}_file"
+            )
+            yield ConfigError(origin, key, MASK, allowed)

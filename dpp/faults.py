@@ -1,0 +1,12 @@
+"""Faults: exceptions that mean an outage. A refusal is never one of them, it is a value.
+
+Whoever asks a store rides out `StoreUnavailable` and asks again under the same identity.
+"""
+
+
+class StoreUnavailable(Exception):  # noqa: N818  # the name says what is the case, and users of the word are many
+    """Nothing was committed, or it is unknown: ask again under the same identity."""
+
+
+class ClaimUnknown(StoreUnavailable):
+    """The COMMIT of a claim got no answer: ask `claimed_under` before anything else is claimed."""

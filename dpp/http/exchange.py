@@ -1,0 +1,171 @@
+"""One request and its answer, as an ASGI app sees them: `scope`, `receive`, `send`.
+
+The app runs inside `work`, a cancel scope. It is cancelled when the peer is gone, breaks HTTP in
+its body, or takes too long over a body or an answer; whoever the app talks to (an actor, the store)
+is never cancelled with it. A peer that only stopped sending may still read: the app has
+`half_close_s` to answer it.
+"""
+
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from dpp.http.answers import Header
+from dpp.http.asgi import Address, Message
+from dpp.http.bodies import Body, body_of, next_piece
+from dpp.http.heads import Head, Violation
+from dpp.http.inbox import Inbox, Peer
+from dpp.http.replies import Reply
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+WRITE_MAX: Final = 256 * 1024  # of an answer, given to the kernel at a time: each has `send_s`
+
+
+@frozen(kw_only=True)
+class Patience:
+    """How long a connection waits for its peer, and for what. Tests shorten them."""
+
+    idle_s: float = (
+        5.0  # between requests: under what proxies keep idle (nginx 60 s), so a slot is soon free
+    )
+    head_s: float = 5.0  # a head is one packet; the slowest honest link sends 16 KiB in 2 s
+    body_s: float = 15.0  # a batch of 16 MiB at 10 Mbit/s
+    send_s: float = 10.0  # for each write: a peer that reads nothing for so long is gone
+    half_close_s: float = 1.0  # long enough for a submit; a waiter that only half-closes is let go
+    unread_s: float = 1.0  # to take in the rest of a body that nobody asked for
+    linger_s: float = (
+        1.0  # for the peer to read our last words before the kernel resets the connection
+    )
+    unread_max: int = 64 * 1024  # a longer rest costs more to read than a new connection
+
+
+DISCONNECT: Final = {"type": "http.disconnect"}
+TOO_SLOW: Final = Violation("request-timeout", "the body did not arrive in time")
+
+
+class Exchange:
+    """A request being answered."""
+
+    def __init__(
+        self, head: Head, inbox: Inbox, stream: trio.SocketStream, patience: Patience, date: bytes
+    ) -> None:
+        self.head = head
+        self.body: Body = body_of(head, inbox)
+        self.reply = Reply(head.method, head.version)
+        self.work = trio.CancelScope()
+        self.violation: Violation | None = None
+        self.keep = head.keep_alive
+        self._inbox = inbox
+        self._stream = stream
+        self._patience = patience
+        self._date = date
+        self._start: tuple[int, list[Header]] | None = None
+        self._over = trio.Event()
+        self._body_by = trio.current_time() + patience.body_s
+        self._continued = not head.expects_continue
+        self._body_told = False  # the app knows that the body is complete
+
+    def scope(self, client: Address | None, server: Address | None) -> Message:
+        """Return the ASGI scope of this request."""
+        head = self.head
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "http",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": client,
+            "server": server,
+            "extensions": {},
+        }
+
+    def peer_ended(self, peer: Peer) -> None:
+        """Let the app go: at once where nobody can read its answer, else after a moment."""
+        if peer is Peer.LOST:
+            self.work.cancel(reason="the peer is gone")
+        else:
+            self.work.deadline = trio.current_time() + self._patience.half_close_s
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body; after its end, wait until nobody is to be answered."""
+        if self._body_told:
+            await self._over.wait()
+            return DISCONNECT
+        piece = self.body.poll()
+        if piece is None:
+            piece = await self._wait_for_piece()
+        if isinstance(piece, Violation):
+            await self._give_up(piece)
+            return DISCONNECT
+        self._body_told = self.body.complete
+        return {"type": "http.request", "body": piece, "more_body": not self.body.complete}
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer; the head goes out with the first piece of the body."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start = (message["status"], message.get("headers", ()))
+            return
+        assert kind == "http.response.body", kind
+        if self.reply.complete:
+            return  # an app that goes on after its end is told nothing: ASGI
+        data, more = message.get("body", b""), message.get("more_body", False)
+        if self.reply.started:
+            out = self.reply.piece(data, more=more)
+        else:
+            assert self._start is not None, "a body before its head"
+            self.keep = self.keep and self._can_keep()
+            status, headers = self._start
+            out = self.reply.start(status, headers, self._date, data, more=more, keep=self.keep)
+            self.keep = self.keep and not self.reply.needs_close
+        await self._write(out)
+        if not more:
+            self._over.set()
+
+    async def finish_body(self) -> bool:
+        """Take in what the app left unread, to come to the next request; False = it failed."""
+        with trio.move_on_after(self._patience.unread_s):
+            while not self.body.complete:
+                if isinstance(await next_piece(self.body, self._inbox), Violation):
+                    return False
+        return self.body.complete
+
+    def _can_keep(self) -> bool:
+        """Say whether the rest of the body is worth reading: asked before the head goes out."""
+        if self.body.complete:
+            return True
+        left = self.body.left
+        return self._continued and left is not None and left <= self._patience.unread_max
+
+    async def _wait_for_piece(self) -> bytes | Violation:
+        if not self._continued:
+            self._continued = True
+            await self._write(CONTINUE)
+        with trio.move_on_at(self._body_by):
+            return await next_piece(self.body, self._inbox)
+        return TOO_SLOW
+
+    async def _give_up(self, violation: Violation | None) -> None:
+        """End the app's work: there is nothing more that it could do for this peer."""
+        self.violation = self.violation or violation
+        self.keep = False
+        self.work.cancel(reason="the peer broke off")
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _write(self, out: bytes) -> None:
+        view = memoryview(out)
+        for start in range(0, len(out), WRITE_MAX):
+            with trio.move_on_after(self._patience.send_s) as limit:
+                try:
+                    await self._stream.send_all(view[start : start + WRITE_MAX])
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    limit.cancel(reason="the peer is gone")
+            if limit.cancel_called:
+                await self._give_up(None)
+                return

@@ -1,0 +1,164 @@
+"""The public listener: sockets that DPP builds, the accept loop, the limit on connections, drain.
+
+`serve` returns once it accepts no more and the last connection is over. Past the limit a client is
+answered 503 and closed; past a second one it is closed unheard, so that descriptors stay bounded.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from dpp.http.asgi import Address, App
+from dpp.http.connection import Connection, Dates, Refuse, guard
+from dpp.http.exchange import Patience
+from dpp.http.heads import Violation
+from dpp.http.replies import last_words
+from dpp.metrics import http_connections
+
+BACKLOG: Final = 1024  # of connections not yet accepted; the kernel cuts it to somaxconn
+USER_TIMEOUT_MS: Final = 20_000  # unacknowledged bytes: the peer's machine is gone
+KEEPALIVE_IDLE_S: Final = 60
+KEEPALIVE_INTERVAL_S: Final = 15
+KEEPALIVE_PROBES: Final = 4
+TURNED_AWAY_MAX: Final = 256  # answered 503 at a time
+TURN_AWAY_S: Final = 1.0
+FULL: Final = Violation("temporary-reduced-capacity", "too many connections; try again in a moment")
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for every address of the host; port 0 = one free port for all."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            where = (address[0], sockets[0].getsockname()[1] if sockets else port, *address[2:])
+            sockets.append(_listening(socket.socket(family, kind, protocol), where))
+    except OSError:
+        for opened in sockets:
+            opened.close()
+        raise
+    return sockets
+
+
+def _listening(sock: socket.socket, address: tuple[object, ...]) -> socket.socket:
+    """Bind and listen. Accepted sockets inherit the options; Python's sockets are close-on-exec."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        prepare(sock)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def prepare(sock: socket.socket) -> None:
+    """Set what every accepted socket inherits; also for sockets that systemd opened."""
+    sock.setblocking(False)  # noqa: FBT003 - the method takes no name
+    sock.set_inheritable(False)
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+class Reception:
+    """Lets connections in, up to the limit, and knows those that are open."""
+
+    def __init__(
+        self, app: App, refuse: Refuse, *, connections_max: int, patience: Patience
+    ) -> None:
+        self._app = app
+        self._refuse = refuse
+        self._patience = patience
+        self._places = trio.CapacityLimiter(connections_max)
+        self._turned_away = trio.CapacityLimiter(TURNED_AWAY_MAX)
+        self._dates = Dates()
+        self._open: set[Connection] = set()
+        self._draining = False
+
+    async def receive(self, stream: trio.SocketStream) -> None:
+        """Serve this connection to its end, or turn it away."""
+        try:
+            self._places.acquire_on_behalf_of_nowait(stream)
+        except trio.WouldBlock:
+            await self._turn_away(stream)
+            return
+        try:
+            await self._serve(stream)
+        finally:
+            self._places.release_on_behalf_of(stream)
+
+    def drain(self) -> None:
+        """Close what is idle, let what is being answered end."""
+        self._draining = True
+        for connection in self._open:
+            connection.drain()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            connection = Connection(
+                stream, self._app, self._refuse, patience=self._patience, dates=self._dates
+            )
+        except OSError:  # it was gone before we looked: it has no address any more
+            await trio.aclose_forcefully(stream)
+            return
+        if self._draining:
+            connection.drain()
+        self._open.add(connection)
+        http_connections.inc()
+        try:
+            await guard(connection)
+        finally:
+            http_connections.dec()
+            self._open.discard(connection)
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        out = last_words(self._refuse(FULL, None), "", self._dates.now())
+        async with stream:
+            try:
+                self._turned_away.acquire_on_behalf_of_nowait(stream)
+            except trio.WouldBlock:
+                return
+            try:
+                with trio.move_on_after(TURN_AWAY_S):
+                    await stream.send_all(out)
+                    await stream.send_eof()
+                    while await stream.receive_some(1024):
+                        pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            finally:
+                self._turned_away.release_on_behalf_of(stream)
+
+
+async def serve(
+    reception: Reception,
+    sockets: Sequence[socket.socket],
+    handlers: trio.Nursery,
+    draining: trio.Event,
+    *,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept until `draining` is set. Connections live in `handlers`, which ends with the last."""
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    addresses = [sock.getsockname()[:2] for sock in sockets]
+    with trio.CancelScope() as accepting:
+        handlers.start_soon(_stop, draining, accepting, reception)
+        task_status.started(addresses)
+        await trio.serve_listeners(reception.receive, listeners, handler_nursery=handlers)
+
+
+async def _stop(draining: trio.Event, accepting: trio.CancelScope, reception: Reception) -> None:
+    await draining.wait()
+    accepting.cancel(reason="drain")
+    reception.drain()

@@ -1,0 +1,52 @@
+"""Media types of requests and answers: what is taken, what can be given.
+
+Checked from the head alone, before a byte of the body is read.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from dpp.http.problems import Problem
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+_ANY: Final = frozenset({"*/*", "application/*", JSON, "application/problem+json"})
+
+
+def refuse_content(
+    content_types: list[bytes], content_encodings: list[bytes], allowed: Collection[str]
+) -> Problem | None:
+    """Say what is wrong with the headers that describe a body; None = nothing.
+
+    Compressed bodies are refused: a small one could unpack to any size.
+    """
+    if any(encoding.strip().lower() not in {b"", b"identity"} for encoding in content_encodings):
+        return Problem("unsupported-media-type", "send the body without Content-Encoding")
+    words = " or ".join(sorted(allowed))
+    if len(content_types) != 1:
+        return Problem("unsupported-media-type", f"send one Content-Type: {words}")
+    media_type, *parameters = content_types[0].decode("latin-1").lower().split(";")
+    if media_type.strip() not in allowed:
+        return Problem("unsupported-media-type", f"the Content-Type must be {words}")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and value.strip('"') not in {"utf-8", "utf8"}:
+            return Problem("unsupported-media-type", "the charset must be utf-8")
+    return None
+
+
+def media_type(content_type: bytes) -> str:
+    """Return the bare media type of a Content-Type that was not refused."""
+    return content_type.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def refuse_accept(accepts: list[bytes], offered: Collection[str] = (JSON,)) -> Problem | None:
+    """Say that the client takes nothing of what is offered; None = it does."""
+    if not accepts:
+        return None
+    for choice in b",".join(accepts).decode("latin-1").lower().split(","):
+        wanted, *parameters = (part.strip() for part in choice.split(";"))
+        refused = any(part.replace(" ", "") in {"q=0", "q=0.0", "q=0.00"} for part in parameters)
+        if (wanted in _ANY or wanted in offered or not wanted) and not refused:
+            return None
+    return Problem("not-acceptable", f"this answers {', '.join(sorted(offered))}")

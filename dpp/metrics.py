@@ -1,0 +1,145 @@
+"""What a node counts, for `/metrics` on the management listener.
+
+Every series is made here, with its help text and a bounded set of labels: no tenant, no run, no
+path as the client wrote it. Whoever has something to count imports its metric; nothing reads a
+figure back, least of all money. `declare` makes the labelled series that alerts read, so that they
+stand at 0 from the start: an alert on a series that is not there yet never fires.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STATUSES = ("COMPLETED", "FAILED", "CANCELED", "EXPIRED")
+OTHER = "other"  # the label of what a client made up
+# A commit takes 1 to 5 ms; its limits are 2 s for a lock and 15 s for a transaction.
+COMMIT_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15)
+# The guide promises a p95 under 100 ms; ?wait= holds a request for up to 60 s.
+REQUEST_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series that nobody reads
+REGISTRY = CollectorRegistry()  # our own, so that a library's metrics do not come along
+ProcessCollector(registry=REGISTRY)
+
+actor_restarts_total = Counter(
+    "actor_restarts_total", "Restarts of an actor after a bug.", ("actor",), registry=REGISTRY
+)
+last_success_age_seconds = Gauge(
+    "dpp_loop_last_success_age_seconds",
+    "Seconds since a loop last did its work; for set_function, in the node's own thread.",
+    ("loop",),
+    registry=REGISTRY,
+)
+batch_size = Histogram(
+    "dpp_batch_size",
+    "Items that an actor committed in one transaction.",
+    ("actor",),
+    buckets=BATCH,
+    registry=REGISTRY,
+)
+commit_seconds = Histogram(
+    "dpp_commit_seconds",
+    "Time of one transaction, from BEGIN to the answer of COMMIT.",
+    ("verb",),
+    buckets=COMMIT_S,
+    registry=REGISTRY,
+)
+commits_unknown_total = Counter(
+    "dpp_commits_unknown_total",
+    "Commits whose answer was lost; the verb is asked again.",
+    ("verb",),
+    registry=REGISTRY,
+)
+commits_refused_total = Counter(
+    "dpp_commits_refused_total",
+    "Commits that PostgreSQL answered with ROLLBACK.",
+    registry=REGISTRY,
+)
+store_unavailable_total = Counter(
+    "dpp_store_unavailable_total",
+    "Verbs that found no store: nothing was committed, or it is unknown.",
+    ("verb",),
+    registry=REGISTRY,
+)
+zombie_writes_refused_total = Counter(
+    "dpp_zombie_writes_refused_total",
+    "Writes of an attempt that had lost its lease; nothing was written.",
+    ("verb",),
+    registry=REGISTRY,
+)
+claims_total = Counter("dpp_claims_total", "Runs that this node claimed.", registry=REGISTRY)
+runs_ended_total = Counter(
+    "dpp_runs_ended_total", "Runs that this node ended.", ("status", "pack"), registry=REGISTRY
+)
+findings_open = Gauge(
+    "dpp_findings_open", "Audit findings that no operator has resolved.", registry=REGISTRY
+)
+http_requests_total = Counter(
+    "http_requests_total",
+    "Requests that were answered; the route is the template, not the path.",
+    ("method", "route", "status"),
+    registry=REGISTRY,
+)
+http_request_duration_seconds = Histogram(
+    "http_request_duration_seconds",
+    "Time from the head of a request to the end of its answer.",
+    ("route",),
+    buckets=REQUEST_S,
+    registry=REGISTRY,
+)
+http_connections = Gauge(
+    "http_connections", "Open connections of the public listener.", registry=REGISTRY
+)
+http_connection_faults_total = Counter(
+    "http_connection_faults_total",
+    "Connections that a bug of ours ended; the guard held it there.",
+    registry=REGISTRY,
+)
+
+
+def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
+    """Count one answered request. `route` is the template of the table, None where none matched."""
+    verb, template = method if method in METHODS else OTHER, route or OTHER
+    code = str(status) if 100 <= status <= 599 else OTHER  # noqa: PLR2004 - what HTTP knows
+    http_requests_total.labels(verb, template, code).inc()
+    http_request_duration_seconds.labels(template).observe(seconds)
+
+
+def declare(
+    *, actors: Iterable[str] = (), verbs: Iterable[str] = (), packs: Iterable[str] = ()
+) -> None:
+    """Make the series of these actors, store verbs and packs, at 0. Called once, at the start."""
+    for actor in actors:
+        actor_restarts_total.labels(actor)
+        batch_size.labels(actor)
+    for verb in verbs:
+        for metric in (commits_unknown_total, store_unavailable_total, zombie_writes_refused_total):
+            metric.labels(verb)
+        commit_seconds.labels(verb)
+    for pack in packs:
+        for status in STATUSES:
+            runs_ended_total.labels(status, pack)
+    # What an alert on errors divides by, before the first request.
+    for code in ("200", "500", "503"):
+        http_requests_total.labels("GET", OTHER, code)
+
+
+def render() -> bytes:
+    """Return all series in the text format of Prometheus, which is `CONTENT_TYPE`."""
+    return generate_latest(REGISTRY)

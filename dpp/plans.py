@@ -1,0 +1,33 @@
+"""Plans: what a tenant may do. Set by operators in the configuration, handed to the core as one frozen value.
+
+`None` means no limit everywhere here. What spends (submits, queued and concurrent runs) is counted in the intake's
+or the claim's transaction and is exact across nodes.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from dpp.money import Micros
+from dpp.pricing import FeeRule
+
+WINDOW_S = 60  # rates are per minute; the window starts with the first admitted submission in it
+
+
+@frozen
+class Plan:
+    """The limits and the fee rule of one plan."""
+
+    name: str
+    submits_per_minute: int | None = None
+    reads_per_minute: int | None = None
+    concurrent_runs: int | None = None
+    queued_runs: int | None = None
+    max_cost: Micros | None = None
+    packs: frozenset[str] | None = None
+    fee: FeeRule = field(factory=FeeRule)
+    weight: int = 1
+
+
+Plans: TypeAlias = Mapping[str, Plan]

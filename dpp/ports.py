@@ -1,0 +1,451 @@
+"""Ports: every verb that is asked of the store, one line each. The best table of contents of what DPP does.
+
+Two implementations pass the same contract suite: `dpp.store.postgres` and the tests' fake, which shares the pure
+decisions and keeps its rows in dictionaries. Every verb is atomic, takes and returns values, may be asked again under
+the same identity, and raises `StoreUnavailable` when nothing was committed or it is unknown. A verb that was handed
+over runs to its end; cancelling the caller abandons the wait and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+from attrs import frozen
+
+from dpp.admission import Admission, Busy, Submission
+from dpp.leases import Fence, Lapse, NodeLease
+from dpp.ledger import Budget, Entry, Posting, PostingOutcome
+from dpp.money import Micros
+from dpp.pricing import Appraisal
+from dpp.runs import Run, Status
+from dpp.settlement import End, Settlement
+
+# ── leases and claims ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Renewal:
+    """`held`: the lease row was there and alive. `fences`: every live row stamped with it. `now`: the database's."""
+
+    held: bool
+    now: datetime
+    fences: tuple[Fence, ...]
+
+
+@frozen
+class Turn:
+    """A tenant to claim from: its plan's cap is looked up by the store; `lows` is one `available_at` bound a priority.
+
+    `lows` has ten elements or none; None in it = no bound. A bound only spares dead rows: nothing below it is claimed.
+    """
+
+    tenant_id: str
+    lows: tuple[datetime | None, ...] = ()
+
+
+@frozen(kw_only=True)
+class Claim:
+    """What a claimer asks for: at most `limit` runs, at most `per_tenant` of each, of these packs."""
+
+    lease: NodeLease
+    turns: tuple[Turn, ...]
+    per_tenant: int
+    limit: int
+    packs: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class Claimed:
+    """An attempt that is ours: its fence, its run, and what executing it needs."""
+
+    fence: Fence
+    tenant_id: str
+    pack_type: str
+    inputs: bytes
+    max_cost: Micros
+    minimum_fee: Micros
+    timebox_s: int
+    priority: int
+    available_at: datetime
+    attempt: int
+    trace_id: str
+
+
+@frozen
+class LeaseGone:
+    """The lease has lapsed or was ended: nothing was claimed, nothing ever will be under it."""
+
+
+# ── what the reaper sees ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Seen:
+    """A live row as an unlocked scan saw it; a take-back names it in its WHERE."""
+
+    run_id: UUID
+    tenant_id: str
+    lease_id: UUID | None
+    lease_epoch: int
+
+
+# ── the node's one ear ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen(kw_only=True)
+class RunEvent:
+    """Progress or a charge of an attempt, numbered by the attempt; kept only while the attempt holds its run."""
+
+    fence: Fence
+    tenant_id: str
+    n: int
+    kind: str
+    fraction: float | None = None
+    note: str | None = None
+    amount: Micros | None = None
+
+
+@frozen
+class Watch:
+    """A run that somebody waits for."""
+
+    tenant_id: str
+    run_id: UUID
+
+
+@frozen
+class Changes:
+    """`canceled`: executed here, and a cancel was asked. `runs`: every watched run that is still there, as it is."""
+
+    canceled: tuple[UUID, ...]
+    runs: tuple[Run, ...]
+
+
+# ── tenants and keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen(kw_only=True)
+class Tenant:
+    """A tenant with its budget."""
+
+    tenant_id: str
+    plan: str
+    suspended: bool
+    frozen: bool
+    created_at: datetime
+    budget: Budget
+
+
+@frozen(kw_only=True)
+class Key:
+    """An API key as stored: never its secret. `expires_in_s`: by the database's clock at the time of reading."""
+
+    key_id: str
+    tenant_id: str
+    secret_sha256: bytes
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    expires_in_s: float | None = None
+    revoked: bool = False
+    plan: str = ""
+    suspended: bool = False
+
+
+@frozen(kw_only=True)
+class NewKey:
+    """A key to store; `lives_s` None = until revoked."""
+
+    key_id: str
+    tenant_id: str
+    secret_sha256: bytes
+    scopes: tuple[str, ...]
+    lives_s: int | None = None
+
+
+@frozen(kw_only=True)
+class NewTenant:
+    """A tenant to make, with its first key and, where `deposit` > 0, its first deposit under `reference`."""
+
+    tenant_id: str
+    plan: str
+    key: NewKey
+    deposit: Micros
+    reference: str
+    operator: str
+
+
+@frozen
+class TenantExists:
+    """There is a tenant of this name; nothing was changed."""
+
+
+# ── cancel, audit ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class CancelAsked:
+    """The run is being executed; its node will feel it."""
+
+    run: Run
+
+
+@frozen
+class Ended:
+    """The run is terminal: ended by this cancel, or before it."""
+
+    run: Run
+
+
+@frozen
+class RunUnknown:
+    """The tenant has no such run."""
+
+
+CancelOutcome: TypeAlias = CancelAsked | Ended | RunUnknown
+
+
+@frozen
+class Verdict:
+    """One invariant of the audit: what it claims, and the first offenders (none = it holds)."""
+
+    name: str
+    claim: str
+    offenders: tuple[Mapping[str, Any], ...]
+
+
+@frozen
+class Finding:
+    """An open finding: an invariant, whom it concerns, and the evidence."""
+
+    finding_id: UUID
+    invariant: str
+    subject: str
+    tenant_id: str | None
+    evidence: Mapping[str, Any]
+    opened_at: datetime
+
+
+@frozen
+class Audit:
+    """One pass over one snapshot."""
+
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Say whether every invariant holds and no finding is open."""
+        return not self.findings and not any(verdict.offenders for verdict in self.verdicts)
+
+
+@frozen
+class Node:
+    """A living node, by its lease row."""
+
+    node_id: str
+    lease_id: UUID
+    lease_until: datetime
+
+
+class Submissions(Protocol):
+    """What the intake asks."""
+
+    async def submit_runs(self, batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]: ...
+
+
+class Leases(Protocol):
+    """What the tenure asks."""
+
+    async def take_lease(self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]) -> datetime:
+        """Insert the lease row; end `hand_back` first, their runs free. Returns the database's time."""
+        ...
+
+    async def renew_lease(self, lease: NodeLease, *, lease_s: float) -> Renewal:
+        """Move `lease_until`, if the lease still lives."""
+        ...
+
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
+        """Delete the lease row; with `hand_back` its runs wait again, no attempt spent, else the reaper has them."""
+        ...
+
+    async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
+        """Requeue these attempts, no attempt spent; returns how many were still held."""
+        ...
+
+    async def end_earlier_leases(self, lease: NodeLease) -> int:
+        """Delete the lease rows of earlier tenures of this node id; its runs are then the reaper's."""
+        ...
+
+
+class Claims(Protocol):
+    """What the claimer asks."""
+
+    async def queued_tenants(self, after: str, limit: int) -> list[str]:
+        """Return tenants with queued runs, by name, after `after`: a loose index scan."""
+        ...
+
+    async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
+        """Stamp due runs with the lease; raises `ClaimUnknown` when the COMMIT got no answer."""
+        ...
+
+    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
+        """Wait for any open claim under this lease, then return every attempt stamped with it."""
+        ...
+
+
+class Settlements(Protocol):
+    """What the settler asks."""
+
+    async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]: ...
+
+    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+        """Set the run aside for an operator: a finding, the tenant's new submissions frozen; no money is touched."""
+        ...
+
+
+class Reaping(Protocol):
+    """What the reaper asks."""
+
+    async def reap_lease(self) -> NodeLease | None:
+        """Delete one lapsed lease row that nobody holds; None = there is none."""
+        ...
+
+    async def orphaned_runs(self, limit: int) -> list[Seen]:
+        """Return PROCESSING runs whose lease has no row."""
+        ...
+
+    async def overdue_runs(self, limit: int, *, grace_s: float) -> list[Seen]:
+        """Return PROCESSING runs whose deadline passed `grace_s` ago."""
+        ...
+
+    async def unstarted_runs(self, limit: int) -> list[Seen]:
+        """Return QUEUED runs, never started, past their `expires_at`."""
+        ...
+
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+        """Requeue or end these runs where they are still as seen; returns how many were taken."""
+        ...
+
+    async def expire_runs(self, seen: Sequence[Seen]) -> int:
+        """End these runs EXPIRED where they still wait and were never started; returns how many."""
+        ...
+
+
+class Following(Protocol):
+    """What the follower asks."""
+
+    async def follow(
+        self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
+    ) -> Changes:
+        """Store events out, bring cancels and watched runs in; bounded to 1 s on the server."""
+        ...
+
+
+class Reads(Protocol):
+    """What HTTP reads for a tenant; each one statement."""
+
+    async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None: ...
+
+    async def list_runs(
+        self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
+    ) -> list[Run]:
+        """Return runs newest first, older than `before`."""
+        ...
+
+    async def get_budget(self, tenant_id: str) -> Budget: ...
+
+    async def list_transfers(self, tenant_id: str, *, before: int | None, limit: int) -> list[Entry]:
+        """Return ledger entries newest first, with a seq under `before`."""
+        ...
+
+    async def find_key(self, key_id: str) -> Key | None: ...
+
+    async def ping(self) -> None:
+        """Ask the database for its time; raises `StoreUnavailable`."""
+        ...
+
+
+class Cancels(Protocol):
+    """What the cancel handler asks; the store owns its transaction."""
+
+    async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome: ...
+
+
+class Admin(Protocol):
+    """What the admin API asks."""
+
+    async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists: ...
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None: ...
+
+    async def list_tenants(self, *, after: str, limit: int) -> list[Tenant]: ...
+
+    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None: ...
+
+    async def set_suspended(self, tenant_id: str, *, suspended: bool, operator: str) -> Tenant | None: ...
+
+    async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
+        """Store a key; None = no such tenant."""
+        ...
+
+    async def list_keys(self, tenant_id: str) -> list[Key]: ...
+
+    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool: ...
+
+    async def post_transfer(self, posting: Posting) -> PostingOutcome: ...
+
+    async def list_findings(self) -> list[Finding]: ...
+
+    async def list_nodes(self) -> list[Node]: ...
+
+    async def audit(self) -> Audit: ...
+
+
+class Store(
+    Submissions, Leases, Claims, Settlements, Reaping, Following, Reads, Cancels, Admin, Protocol
+):
+    """All of it: what `open_store` gives to the node."""
+
+
+# ── between the HTTP handlers and the actors ─────────────────────────────────────────────────────────────────────────
+
+
+class Intake(Protocol):
+    """The intake's mailboxes as a handler sees them."""
+
+    async def submit(self, submission: Submission) -> Admission:
+        """Wait for the admission of one submission; raises `StoreUnavailable` when the mailbox is full or dropped it."""
+        ...
+
+    async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:
+        """Wait for all; None = dropped: a 503 for that item, safe to retry."""
+        ...
+
+
+class Watching(Protocol):
+    """The watchboard: how a handler waits for a run without asking the database."""
+
+    async def wait_terminal(self, watch: Watch, seen: Status) -> Run | None:
+        """Wait until the run is terminal and return it; None when the node drains first."""
+        ...
+
+    def hint(self, run_id: UUID) -> None:
+        """Wake the follower: something about this run changed."""
+        ...
+
+
+class Appraiser(Protocol):
+    """The packs of this node as a handler sees them."""
+
+    @property
+    def pack_types(self) -> tuple[str, ...]: ...
+
+    def appraise(self, pack_type: str, inputs: Mapping[str, Any]) -> Appraisal:
+        """Say what these inputs cost, or what is wrong with them."""
+        ...
+
+    def version(self, pack_type: str) -> str: ...
+
+

@@ -1,0 +1,1 @@
+"""The store: PostgreSQL, embedded or not, and all that speaks to it."""

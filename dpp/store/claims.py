@@ -1,0 +1,82 @@
+"""Claiming runs: hold the lease row and the turns, then count exactly and stamp, in two statements.
+
+COMMIT is sent only after the claiming statement was answered. A claim whose COMMIT got no answer is asked for through
+`claimed_under`: a lock on the lease row waits for the old backend, and only the next statement reads the runs.
+"""
+
+from collections.abc import Mapping
+
+from dpp.leases import Fence, NodeLease
+from dpp.money import Micros
+from dpp.plans import Plans
+from dpp.ports import Claim, Claimed, LeaseGone
+from dpp.store.connections import Connection
+from dpp.store.queries import Row, queries
+from dpp.store.transactions import transaction
+
+PRIORITIES = 10  # 0 … 9; a claim carries one low bound for each
+
+
+async def queued_tenants(connection: Connection, after: str, limit: int) -> list[str]:
+    """Return tenants with queued runs, by name."""
+    async with transaction(connection):
+        rows = await queries.queued_tenants.fetch(connection, after=after, limit=limit)
+    return [row["tenant_id"] for row in rows]
+
+
+async def claim_runs(connection: Connection, claim: Claim, plans: Plans) -> list[Claimed] | LeaseGone:
+    """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
+    caps = {name: plan.concurrent_runs for name, plan in plans.items() if plan.concurrent_runs is not None}
+    async with transaction(connection):
+        turns = await queries.hold_turns.fetch(
+            connection,
+            lease_id=claim.lease.lease_id,
+            tenant_ids=[turn.tenant_id for turn in claim.turns],
+            capped_plans=list(caps),
+            caps=list(caps.values()),
+        )
+        able = {row["tenant_id"]: row["cap"] for row in turns if row["tenant_id"] is not None}
+        rows = await stamp(connection, claim, able) if able else []
+    if not turns:
+        return LeaseGone()
+    return [claimed(row, claim.lease) for row in rows]
+
+
+async def stamp(connection: Connection, claim: Claim, able: Mapping[str, int | None]) -> list[Row]:
+    """Send the claiming statement for the tenants whose turn this is."""
+    lows = {turn.tenant_id: turn.lows or (None,) * PRIORITIES for turn in claim.turns}
+    return await queries.claim_runs.fetch(
+        connection,
+        lease_id=claim.lease.lease_id,
+        tenant_ids=list(able),
+        caps=list(able.values()),
+        per_tenant=claim.per_tenant,
+        limit=claim.limit,
+        packs=list(claim.packs),
+        lows=[low for tenant_id in able for low in lows[tenant_id]],
+    )
+
+
+async def claimed_under(connection: Connection, lease: NodeLease) -> list[Claimed] | LeaseGone:
+    """Return every attempt stamped with this lease, after any open claim under it is over."""
+    async with transaction(connection):
+        held = await queries.lock_lease.fetch(connection, lease_id=lease.lease_id)
+        rows = await queries.claimed_under.fetch(connection, lease_id=lease.lease_id)
+    return [claimed(row, lease) for row in rows] if held else LeaseGone()
+
+
+def claimed(row: Row, lease: NodeLease) -> Claimed:
+    """Read one attempt."""
+    return Claimed(
+        fence=Fence(row["run_id"], lease.lease_id, row["lease_epoch"]),
+        tenant_id=row["tenant_id"],
+        pack_type=row["pack_type"],
+        inputs=row["inputs"],
+        max_cost=Micros(row["max_cost"]),
+        minimum_fee=Micros(row["minimum_fee"]),
+        timebox_s=row["timebox_s"],
+        priority=row["priority"],
+        available_at=row["available_at"],
+        attempt=row["attempts_spent"] + 1,
+        trace_id=row["trace_id"],
+    )

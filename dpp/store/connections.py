@@ -1,0 +1,95 @@
+"""Connections to PostgreSQL, in three small pools: one that keeps the lease, some for work, some for reads.
+
+Why not the driver's own pool: giving a connection back there waits without limit for a cancel that is pending, costs a
+round trip for a reset that means nothing behind a pooler, and drops the log listener that COMMIT needs. Here a
+connection that is closed, or still in a transaction, is thrown away. No driver time-outs are used, since each of them
+sends a CancelRequest: a wall clock around each use ends a silent connection by `terminate()`, everything else is
+bounded by the server. Only the bridge's thread touches any of this.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import asyncpg
+from attrs import frozen
+
+CONNECT_S = 5.0  # one try to connect; the actors above try again
+ARRAYS = "uuid bigint int smallint text bytea timestamptz boolean float8".split()
+WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
+
+
+class Connection(asyncpg.Connection):
+    """A connection that remembers whether the server warned."""
+
+    warned = False
+
+
+@frozen
+class Address:
+    """How to connect: the driver's keywords, and whether prepared statements may be kept (not behind some poolers)."""
+
+    keywords: Mapping[str, Any]
+    prepared: bool = True
+    server: Literal["read-write", "primary"] = "read-write"  # an auditor's role cannot write
+
+
+async def connect(address: Address) -> Connection:
+    """Open a connection: to a primary only, log listener set, array types looked up once."""
+    connection: Connection = await asyncpg.connect(  # type: ignore[call-overload]  # keywords
+        **address.keywords,
+        connection_class=Connection,
+        statement_cache_size=200 if address.prepared else 0,
+        target_session_attrs=address.server,
+        timeout=CONNECT_S,
+    )
+    connection.add_log_listener(note_warning)
+    await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+    return connection
+
+
+def note_warning(connection: Any, message: Any) -> None:  # noqa: ANN401  # the driver's callback types
+    """Remember 01000 and its like: at COMMIT it means that the standby was not waited for."""
+    if message.sqlstate.startswith("01"):
+        connection.warned = True
+
+
+class Pool:
+    """At most `size` connections, opened when first needed."""
+
+    def __init__(self, address: Address, size: int) -> None:
+        self.size = size
+        self._address = address
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+
+    @asynccontextmanager
+    async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
+        """Lend a connection; past `wall_s` it is terminated, and whoever uses it sees a lost connection."""
+        async with self._places:
+            connection = await self._take()
+            alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
+            try:
+                yield connection
+            finally:
+                alarm.cancel()
+                self._give_back(connection)
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return await connect(self._address)
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.is_closed() or connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+
+    def drop_idle(self) -> None:
+        """Throw away what is idle: after one connection was lost, the others are suspect."""
+        while self._idle:
+            self._idle.pop().terminate()

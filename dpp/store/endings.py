@@ -1,0 +1,177 @@
+"""Ending runs: the one way in which a live row goes and an ending comes, whoever ends it.
+
+Settler, reaper, queue TTL and cancel all lock the tenants' budgets first, then the live rows, decide by pure code, and
+write through `write_endings`, whose counts must equal what was decided.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from dpp import settlement
+from dpp.admission import Busy
+from dpp.leases import Fence, Lapse, Requeue
+from dpp.money import ZERO, Micros
+from dpp.ports import Seen
+from dpp.runs import Status
+from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
+from dpp.store.connections import Connection
+from dpp.store.queries import Row, queries
+from dpp.store.transactions import transaction
+
+
+async def end_runs(
+    connection: Connection, batch: Sequence[End], *, wait: bool, attempts_max: int
+) -> list[Settlement | Busy]:
+    """End a batch of attempts in one transaction. Asked again under the same `ending_id`s it answers the same."""
+    tenant_ids = sorted({end.tenant_id for end in batch})
+    lock = queries.lock_budgets if wait else queries.lock_budgets_free
+    async with transaction(connection):
+        budgets = {row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)}
+        ours = [end for end in batch if end.tenant_id in budgets]
+        settlements: Sequence[Settlement] = ()
+        if ours:
+            rows = await read_rows(connection, [end.fence.run_id for end in ours], budgets)
+            plan = settlement.decide(ours, rows, attempts_max=attempts_max)
+            await requeue(connection, plan.requeues)
+            await write(connection, plan.endings)
+            settlements = plan.settlements
+    answers = iter(settlements)
+    return [next(answers) if end.tenant_id in budgets else Busy() for end in batch]
+
+
+async def read_rows(connection: Connection, run_ids: Sequence[UUID], budgets: Mapping[str, Row]) -> Rows:
+    """Lock the live rows; ask for the endings of those that have none."""
+    live = {
+        row["run_id"]: live_run(row)
+        for row in await queries.lock_runs.fetch(connection, run_ids=list(run_ids))
+    }
+    gone = [run_id for run_id in run_ids if run_id not in live]
+    ended = await queries.ending_of.fetch(connection, run_ids=gone) if gone else []
+    return Rows(
+        live=live,
+        ended={
+            row["run_id"]: EndedRun(row["ending_id"], Status(row["status"]), Micros(row["cost"])) for row in ended
+        },
+        seqs={tenant_id: row["seq"] for tenant_id, row in budgets.items()},
+    )
+
+
+def live_run(row: Row) -> LiveRun:
+    """Read a locked live row."""
+    return LiveRun(
+        run_id=row["run_id"],
+        tenant_id=row["tenant_id"],
+        lease_id=row["lease_id"],
+        lease_epoch=row["lease_epoch"],
+        attempts_spent=row["attempts_spent"],
+        max_cost=Micros(row["max_cost"]),
+        minimum_fee=Micros(row["minimum_fee"]),
+        cancel_asked=row["cancel_asked"],
+        quarantined=row["quarantined"],
+    )
+
+
+async def write(connection: Connection, endings: Sequence[Ending]) -> None:
+    """Write endings; the budgets and live rows are locked by this transaction."""
+    if not endings:
+        return
+    counts = await queries.write_endings.fetch_one(
+        connection,
+        run_ids=[ending.run_id for ending in endings],
+        lease_ids=[ending.lease_id for ending in endings],
+        lease_epochs=[ending.lease_epoch for ending in endings],
+        seqs=[ending.seq for ending in endings],
+        statuses=[ending.status.value for ending in endings],
+        kinds=[ending.kind for ending in endings],
+        costs=[ending.cost for ending in endings],
+        ending_ids=[ending.ending_id for ending in endings],
+        error_codes=[ending.failure and ending.failure.code.value for ending in endings],
+        error_details=[ending.failure and ending.failure.detail for ending in endings],
+        results=[ending.result for ending in endings],
+    )
+    assert counts is not None
+    assert counts["ended"] == counts["endings"] == counts["budgeted"] == len(endings), dict(counts)
+
+
+async def requeue(connection: Connection, requeues: Sequence[tuple[Fence, int]]) -> int:
+    """Let attempts wait again, their live rows locked by this transaction; returns how many were written."""
+    if not requeues:
+        return 0
+    rows = await queries.requeue_runs.fetch(
+        connection,
+        run_ids=[fence.run_id for fence, _ in requeues],
+        lease_ids=[fence.lease_id for fence, _ in requeues],
+        lease_epochs=[fence.lease_epoch for fence, _ in requeues],
+        spents=[spent for _, spent in requeues],
+    )
+    return len(rows)
+
+
+async def take_back(
+    connection: Connection, seen: Sequence[Seen], lapse: Lapse, ending_ids: Sequence[UUID], *, attempts_max: int
+) -> int:
+    """Requeue or end runs whose attempt was lost, where they are still as seen and nobody holds them."""
+    async with transaction(connection):
+        taken: list[tuple[Fence, int]] = []
+        endings: list[Ending] = []
+        async for run, ending_id, seq in still_as_seen(connection, seen, ending_ids, endings):
+            decided = settlement.take_back(run, ending_id, seq, lapse, attempts_max)
+            if isinstance(decided, Requeue):
+                assert run.lease_id is not None
+                taken.append((Fence(run.run_id, run.lease_id, run.lease_epoch), decided.spent))
+            else:
+                endings.append(decided)
+        requeued = await requeue(connection, taken)
+        await write(connection, endings)
+    assert requeued == len(taken), "a locked live row was not requeued"
+    return requeued + len(endings)
+
+
+async def expire_runs(connection: Connection, seen: Sequence[Seen], ending_ids: Sequence[UUID]) -> int:
+    """End runs EXPIRED that still wait and were never started."""
+    async with transaction(connection):
+        endings: list[Ending] = []
+        async for run, ending_id, seq in still_as_seen(connection, seen, ending_ids, endings, expired=True):
+            endings.append(settlement.ending(run, ending_id, seq, Status.EXPIRED, ZERO))
+        await write(connection, endings)
+    return len(endings)
+
+
+async def still_as_seen(
+    connection: Connection,
+    seen: Sequence[Seen],
+    ending_ids: Sequence[UUID],
+    endings: Sequence[Ending],
+    *,
+    expired: bool = False,
+) -> Any:  # noqa: ANN401  # an async iterator of (LiveRun, UUID, int); see below
+    """Lock budgets, then runs, skipping what is held; yield each run that is still as the scan saw it.
+
+    `endings` grows while the caller works: each one takes the next place in its tenant's ledger.
+    """
+    tenant_ids = sorted({one.tenant_id for one in seen})
+    budgets = await queries.lock_budgets_free.fetch(connection, tenant_ids=tenant_ids)
+    seqs: dict[str, int] = {row["tenant_id"]: row["seq"] for row in budgets}
+    ours = {one.run_id: (one, ending_id) for one, ending_id in zip(seen, ending_ids, strict=True) if one.tenant_id in seqs}
+    if not ours:
+        return
+    for row in await queries.lock_runs_free.fetch(connection, run_ids=list(ours)):
+        one, ending_id = ours[row["run_id"]]
+        as_seen = (row["lease_id"], row["lease_epoch"]) == (one.lease_id, one.lease_epoch)
+        if not as_seen or row["quarantined"] or row["storing"] or (expired and not row["expired"]):
+            continue
+        run = live_run(row)
+        ended = sum(1 for ending in endings if ending.tenant_id == run.tenant_id)
+        yield run, ending_id, seqs[run.tenant_id] + ended + 1
+
+
+async def quarantine_run(connection: Connection, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+    """Set a run aside with a finding, and freeze its tenant's new submissions. Asked again it changes nothing."""
+    text = msgspec.json.encode(evidence, enc_hook=str).decode()
+    async with transaction(connection):
+        row = await queries.quarantine_run.fetch_one(connection, run_id=run_id, evidence=text)
+    assert row is not None
+    return bool(row["runs"])

@@ -1,0 +1,79 @@
+"""Lease rows: taken by INSERT, renewed in two statements, ended by DELETE alone.
+
+A renewal locks the row in one statement and judges the time in the next: a single statement that waited for the row
+would renew a lease that lapsed during the wait. Ending deletes the row, which waits for open claims, and takes the
+runs in a second statement with a new snapshot; in one statement the claim's runs would be missed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from dpp.leases import Fence, NodeLease
+from dpp.ports import Renewal
+from dpp.store import endings
+from dpp.store.connections import Connection
+from dpp.store.queries import queries
+from dpp.store.transactions import transaction
+
+
+async def take_lease(
+    connection: Connection, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
+) -> datetime:
+    """Insert the lease row, after ending the tenures that an outage kept this node from ending: their runs are free."""
+    async with transaction(connection):
+        for owed in hand_back:
+            await queries.end_lease.fetch(connection, lease_id=owed.lease_id)
+            await queries.hand_back_lease.fetch(connection, lease_id=owed.lease_id)
+        await queries.take_lease.fetch(
+            connection, lease_id=lease.lease_id, node_id=lease.node_id, lease_s=lease_s
+        )
+        await queries.beat_node.fetch(connection, node_id=lease.node_id)
+        row = await queries.ping.fetch_one(connection)
+    assert row is not None
+    now: datetime = row["now"]
+    return now
+
+
+async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: float) -> Renewal:
+    """Move `lease_until` if the lease still lives, and tell which attempts are stamped with it."""
+    async with transaction(connection):
+        await queries.lock_lease_to_renew.fetch(connection, lease_id=lease.lease_id)
+        held = await queries.renew_lease.fetch(connection, lease_id=lease.lease_id, lease_s=lease_s)
+        if held:
+            await queries.beat_node.fetch(connection, node_id=lease.node_id)
+        rows = await queries.fences_of_lease.fetch(connection, lease_id=lease.lease_id)
+    fences = tuple(
+        Fence(row["run_id"], lease.lease_id, row["lease_epoch"]) for row in rows if row["run_id"] is not None
+    )
+    return Renewal(held=bool(held), now=rows[0]["now"], fences=fences)
+
+
+async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool) -> None:
+    """Delete the lease row; with `hand_back` its runs wait again, no attempt spent."""
+    async with transaction(connection):
+        await queries.end_lease.fetch(connection, lease_id=lease.lease_id)
+        if hand_back:
+            await queries.hand_back_lease.fetch(connection, lease_id=lease.lease_id)
+            await queries.drain_node.fetch(connection, node_id=lease.node_id)
+
+
+async def hand_back_runs(connection: Connection, fences: Sequence[Fence]) -> int:
+    """Requeue attempts of a living lease that its node does not know, no attempt spent."""
+    async with transaction(connection):
+        return await endings.requeue(connection, [(fence, 0) for fence in fences])
+
+
+async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:
+    """Delete the lease rows of this node's earlier tenures; waits for a backend that still sits in a claim."""
+    async with transaction(connection):
+        rows = await queries.end_earlier_leases.fetch(
+            connection, node_id=lease.node_id, lease_id=lease.lease_id
+        )
+    return len(rows)
+
+
+async def reap_lease(connection: Connection) -> NodeLease | None:
+    """Delete one lapsed lease row that nobody holds."""
+    async with transaction(connection):
+        row = await queries.reap_lease.fetch_one(connection)
+    return None if row is None else NodeLease(row["lease_id"], row["node_id"])

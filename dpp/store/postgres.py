@@ -1,0 +1,392 @@
+"""The store on PostgreSQL: every verb of `dpp.ports`, handed whole to the bridge, asked until the answer is definite.
+
+Lock order of every transaction: node_leases → tenant_turns → budgets (by tenant) → live_runs (by run) → tenants, nodes,
+findings → inserts, usage last. All row locks are `for no key update`, but for the claim's key share on its lease row and
+the `for update` that ends or asks for one.
+
+A verb is asked again, on a fresh connection, when nothing was committed or when it is unknown whether it was; every verb
+is idempotent under its identity, so asking again tells the truth. Past `ASK_S` the caller gets `StoreUnavailable`.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from attrs import frozen
+
+from dpp import metrics
+from dpp.admission import Admission, Busy, Submission
+from dpp.faults import ClaimUnknown, StoreUnavailable
+from dpp.leases import Fence, Lapse, NodeLease
+from dpp.ledger import Budget, Entry, Posting, PostingOutcome
+from dpp.logs import get_logger
+from dpp.plans import Plans
+from dpp.ports import (
+    Audit,
+    CancelOutcome,
+    Changes,
+    Claim,
+    Claimed,
+    Finding,
+    Key,
+    LeaseGone,
+    NewKey,
+    NewTenant,
+    Node,
+    Renewal,
+    RunEvent,
+    Seen,
+    Tenant,
+    TenantExists,
+    Watch,
+)
+from dpp.runs import Run
+from dpp.settlement import End, Settlement
+from dpp.store import (
+    audits,
+    cancels,
+    claims,
+    endings,
+    following,
+    leases,
+    reads,
+    submissions,
+    tenants,
+)
+from dpp.store.bridge import Bridge
+from dpp.store.connections import Address, Connection, Pool
+from dpp.store.queries import queries
+from dpp.store.sqlstates import Fault, classify
+from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
+
+T = TypeVar("T")
+
+WALL_S = 8.0  # one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the connection is cut
+AUDIT_WALL_S = 150.0  # an audit reads everything
+ASK_S = 20.0  # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server after 15 s
+TRIES_MAX = 4  # of a transaction that was certainly not committed
+PAUSE_S = 0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
+
+log = get_logger(__name__)
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The numbers that verbs decide by; from the configuration."""
+
+    attempts_max: int
+    queue_ttl_s: int
+
+
+@frozen
+class Sizes:
+    """How the connections are split: so that slow reads lapse no lease and stop no money."""
+
+    keep: int
+    work: int
+    read: int
+
+    @classmethod
+    def of(cls, pool_size: int) -> "Sizes":
+        """Split: one for lease and follower, at least half of the rest for work, what remains for reads."""
+        assert pool_size >= 4  # noqa: PLR2004  # one to keep, two to work (a waiting lane and a free one), one to read
+        rest = pool_size - 1
+        work = max(2, (rest + 1) // 2)
+        return cls(1, work, rest - work)
+
+
+class PostgresStore:
+    """Implements `dpp.ports.Store`. Made by `open_postgres`; every method runs on the bridge."""
+
+    def __init__(self, bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits) -> None:
+        self.plans: Plans = {}
+        self._bridge = bridge
+        self._auditor = Pool(auditor, 1)
+        self._keep = Pool(address, sizes.keep)
+        self._work = Pool(address, sizes.work)
+        self._read = Pool(address, sizes.read)
+        self._limits = limits
+
+    async def _ask(
+        self,
+        name: str,
+        pool: Pool,
+        verb: Callable[[Connection], Awaitable[T]],
+        *,
+        once: bool = False,
+        wall_s: float = WALL_S,
+    ) -> T:
+        return await self._bridge.run(lambda: ask(name, pool, verb, once=once, wall_s=wall_s))
+
+    # intake
+
+    async def submit_runs(self, batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]:
+        """See `dpp.store.submissions`."""
+        verb = partial(
+            submissions.submit_runs,
+            batch=batch,
+            wait=wait,
+            plans=self.plans,
+            queue_ttl_s=self._limits.queue_ttl_s,
+        )
+        return await self._ask("submit_runs", self._work, verb)
+
+    # leases
+
+    async def take_lease(self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]) -> datetime:
+        """Insert the lease row; end `hand_back` first, their runs free."""
+        verb = partial(leases.take_lease, lease=lease, lease_s=lease_s, hand_back=hand_back)
+        return await self._ask("take_lease", self._keep, verb)
+
+    async def renew_lease(self, lease: NodeLease, *, lease_s: float) -> Renewal:
+        """Move `lease_until`. Asked once: a renewal that got no answer did not happen."""
+        verb = partial(leases.renew_lease, lease=lease, lease_s=lease_s)
+        return await self._ask("renew_lease", self._keep, verb, once=True)
+
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
+        """Delete the lease row, handing its runs back or leaving them to the reaper."""
+        await self._ask("end_lease", self._keep, partial(leases.end_lease, lease=lease, hand_back=hand_back))
+
+    async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
+        """Requeue attempts, no attempt spent."""
+        return await self._ask("hand_back_runs", self._work, partial(leases.hand_back_runs, fences=fences))
+
+    async def end_earlier_leases(self, lease: NodeLease) -> int:
+        """Delete lease rows of earlier tenures of this node id."""
+        return await self._ask("end_earlier_leases", self._work, partial(leases.end_earlier_leases, lease=lease))
+
+    # claims
+
+    async def queued_tenants(self, after: str, limit: int) -> list[str]:
+        """Return tenants with queued runs."""
+        verb = partial(claims.queued_tenants, after=after, limit=limit)
+        return await self._ask("queued_tenants", self._work, verb)
+
+    async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
+        """Stamp due runs with the lease. Asked once: an unknown COMMIT is `ClaimUnknown`."""
+        verb = partial(claims.claim_runs, claim=claim, plans=self.plans)
+        return await self._ask("claim_runs", self._work, verb, once=True)
+
+    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
+        """Return every attempt stamped with the lease."""
+        return await self._ask("claimed_under", self._work, partial(claims.claimed_under, lease=lease))
+
+    # endings
+
+    async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]:
+        """See `dpp.store.endings`."""
+        verb = partial(endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max)
+        return await self._ask("end_runs", self._work, verb)
+
+    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+        """Set a run aside with a finding."""
+        verb = partial(endings.quarantine_run, run_id=run_id, evidence=evidence)
+        return await self._ask("quarantine_run", self._work, verb)
+
+    # reaper
+
+    async def reap_lease(self) -> NodeLease | None:
+        """Delete one lapsed lease row. Asked once: whatever became of it, the orphan scan finds the runs."""
+        return await self._ask("reap_lease", self._work, leases.reap_lease, once=True)
+
+    async def orphaned_runs(self, limit: int) -> list[Seen]:
+        """Return PROCESSING runs whose lease has no row."""
+        verb = partial(reads.seen_runs, query=queries.orphaned_runs, limit=limit)
+        return await self._ask("orphaned_runs", self._work, verb)
+
+    async def overdue_runs(self, limit: int, *, grace_s: float) -> list[Seen]:
+        """Return PROCESSING runs whose deadline passed `grace_s` ago."""
+        verb = partial(reads.seen_runs, query=queries.overdue_runs, limit=limit, grace_s=grace_s)
+        return await self._ask("overdue_runs", self._work, verb)
+
+    async def unstarted_runs(self, limit: int) -> list[Seen]:
+        """Return QUEUED runs past their `expires_at`, never started."""
+        verb = partial(reads.seen_runs, query=queries.unstarted_runs, limit=limit)
+        return await self._ask("unstarted_runs", self._work, verb)
+
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+        """Requeue or end runs where they are still as seen."""
+        verb = partial(
+            endings.take_back,
+            seen=seen,
+            lapse=lapse,
+            ending_ids=[uuid4() for _ in seen],
+            attempts_max=self._limits.attempts_max,
+        )
+        return await self._ask("take_back", self._work, verb)
+
+    async def expire_runs(self, seen: Sequence[Seen]) -> int:
+        """End runs EXPIRED that were never started."""
+        verb = partial(endings.expire_runs, seen=seen, ending_ids=[uuid4() for _ in seen])
+        return await self._ask("expire_runs", self._work, verb)
+
+    # follower
+
+    async def follow(
+        self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
+    ) -> Changes:
+        """See `dpp.store.following`."""
+        verb = partial(following.follow, executing=executing, watching=watching, events=events)
+        return await self._ask("follow", self._keep, verb, once=True)
+
+    # reads
+
+    async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
+        """Return a run of this tenant."""
+        return await self._ask("get_run", self._read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id))
+
+    async def list_runs(
+        self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
+    ) -> list[Run]:
+        """Return a page of runs, newest first."""
+        verb = partial(
+            reads.list_runs, tenant_id=tenant_id, before=before, limit=limit, idempotency_key=idempotency_key
+        )
+        return await self._ask("list_runs", self._read, verb)
+
+    async def get_budget(self, tenant_id: str) -> Budget:
+        """Return the tenant's budget."""
+        return await self._ask("get_budget", self._read, partial(reads.get_budget, tenant_id=tenant_id))
+
+    async def list_transfers(self, tenant_id: str, *, before: int | None, limit: int) -> list[Entry]:
+        """Return a page of the tenant's ledger."""
+        verb = partial(reads.list_transfers, tenant_id=tenant_id, before=before, limit=limit)
+        return await self._ask("list_transfers", self._read, verb)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        """Return a key."""
+        return await self._ask("find_key", self._read, partial(reads.find_key, key_id=key_id))
+
+    async def ping(self) -> None:
+        """Ask the database for its time."""
+        await self._ask("ping", self._read, queries.ping.fetch, once=True, wall_s=2.0)
+
+    # cancel
+
+    async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome:
+        """See `dpp.store.cancels`."""
+        verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
+        return await self._ask("cancel_run", self._work, verb)
+
+    # operators
+
+    async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists:
+        """Make a tenant, its first key and deposit."""
+        return await self._ask("create_tenant", self._work, partial(tenants.create_tenant, new=tenant))
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None:
+        """Return a tenant with its budget."""
+        return await self._ask("get_tenant", self._read, partial(tenants.get_tenant, tenant_id=tenant_id))
+
+    async def list_tenants(self, *, after: str, limit: int) -> list[Tenant]:
+        """Return tenants by name."""
+        return await self._ask("list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit))
+
+    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
+        """Put a tenant on another plan."""
+        log.info("tenant plan", tenant_id=tenant_id, plan=plan, operator=operator)
+        return await self._ask("set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan))
+
+    async def set_suspended(self, tenant_id: str, *, suspended: bool, operator: str) -> Tenant | None:
+        """Suspend or resume a tenant."""
+        log.info("tenant suspended", tenant_id=tenant_id, suspended=suspended, operator=operator)
+        verb = partial(tenants.set_suspended, tenant_id=tenant_id, suspended=suspended)
+        return await self._ask("set_suspended", self._work, verb)
+
+    async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
+        """Store a key; None = no such tenant."""
+        return await self._ask("create_key", self._work, partial(tenants.create_key, new=key, operator=operator))
+
+    async def list_keys(self, tenant_id: str) -> list[Key]:
+        """Return a tenant's keys."""
+        return await self._ask("list_keys", self._read, partial(tenants.list_keys, tenant_id=tenant_id))
+
+    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
+        """Revoke a key; False = the tenant has no such key."""
+        verb = partial(tenants.revoke_key, tenant_id=tenant_id, key_id=key_id, operator=operator)
+        return await self._ask("revoke_key", self._work, verb)
+
+    async def post_transfer(self, posting: Posting) -> PostingOutcome:
+        """Deposit or withdraw, once per (tenant, reference)."""
+        return await self._ask("post_transfer", self._work, partial(tenants.post_transfer, posting=posting))
+
+    async def list_findings(self) -> list[Finding]:
+        """Return open findings."""
+        return await self._ask("list_findings", self._read, audits.list_findings)
+
+    async def list_nodes(self) -> list[Node]:
+        """Return the nodes whose lease lives."""
+        rows = await self._ask("list_nodes", self._read, queries.list_nodes.fetch)
+        return [Node(row["node_id"], row["lease_id"], row["lease_until"]) for row in rows]
+
+    async def audit(self) -> Audit:
+        """Ask every invariant, on a connection that can only read."""
+        return await self._ask("audit", self._auditor, audits.audit, wall_s=AUDIT_WALL_S)
+
+    async def close(self) -> None:
+        """Drop every idle connection."""
+
+        async def drop() -> None:  # noqa: RUF029  # it must run in the bridge's thread
+            for pool in (self._keep, self._work, self._read, self._auditor):
+                pool.drop_idle()
+
+        await self._bridge.run(drop)
+
+
+async def ask(
+    name: str, pool: Pool, verb: Callable[[Connection], Awaitable[T]], *, once: bool, wall_s: float
+) -> T:
+    """Ask until the answer is definite: the result, a bug, or `StoreUnavailable` when it is not to be had.
+
+    `once`: a COMMIT that got no answer is not asked again here; a claim's is `ClaimUnknown`.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + ASK_S
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            async with pool.connection(wall_s) as connection:
+                return await verb(connection)
+        except CommitUnknown as unknown:
+            metrics.commits_unknown_total.labels(name).inc()
+            pool.drop_idle()
+            if once:
+                fault = ClaimUnknown if name == "claim_runs" else StoreUnavailable
+                message = f"{name}: COMMIT got no answer"
+                raise fault(message) from unknown
+            reason: Exception = unknown
+            over = loop.time() > give_up_at
+        except CommitRefused:
+            metrics.commits_refused_total.inc()
+            raise
+        except Exception as error:  # noqa: BLE001  # every error is classified, and bugs go on
+            fault_kind = Fault.RECONNECT if isinstance(error, NotCommitted) else classify(error)
+            if fault_kind is Fault.BUG:
+                raise
+            if fault_kind is Fault.RECONNECT:
+                pool.drop_idle()
+            reason = error
+            over = fault_kind is Fault.AWAY or tries >= TRIES_MAX or loop.time() > give_up_at
+        if over:
+            metrics.store_unavailable_total.labels(name).inc()
+            message = f"{name}: {type(reason).__name__}: {reason}"
+            raise StoreUnavailable(message) from reason
+        await asyncio.sleep(PAUSE_S * tries * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+
+
+@asynccontextmanager
+async def open_postgres(
+    bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits
+) -> AsyncIterator[PostgresStore]:
+    """Give a store whose connections are opened when first needed."""
+    store = PostgresStore(bridge, address, auditor, sizes, limits)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,73 @@
+"""What a driver's error means for us: the retry taxonomy, as data.
+
+Judged by the type of the exception and by whether COMMIT had been handed over, then by SQLSTATE. asyncpg raises
+`ConnectionDoesNotExistError` (08003) for every loss during an operation, and `InterfaceError` when the loss happened
+between operations, so a state alone decides nothing. Classes of states are not retried as a whole.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import asyncpg
+
+
+class Fault(StrEnum):
+    """What to do about it."""
+
+    AGAIN = "again"  # not committed: the whole transaction may be tried again at once, a few times
+    RECONNECT = "reconnect"  # not committed, the connection is gone: try again on another
+    UNKNOWN = "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
+    AWAY = "away"  # nothing was started; the server is not to be had now
+    BUG = "bug"  # our own error, or one that trying again cannot mend
+
+
+BY_SQLSTATE: Final[dict[str, Fault]] = {
+    "40001": Fault.AGAIN,  # serialization failure
+    "40P01": Fault.AGAIN,  # deadlock
+    "55P03": Fault.AGAIN,  # lock_timeout
+    "57014": Fault.AGAIN,  # statement_timeout, or somebody's pg_cancel_backend
+    "08000": Fault.RECONNECT,
+    "08001": Fault.AWAY,
+    "08003": Fault.RECONNECT,
+    "08006": Fault.RECONNECT,
+    "08007": Fault.RECONNECT,
+    "25006": Fault.RECONNECT,  # read-only: this is no primary any more
+    "25P03": Fault.RECONNECT,  # idle_in_transaction_session_timeout
+    "25P04": Fault.RECONNECT,  # transaction_timeout
+    "40003": Fault.RECONNECT,
+    "53100": Fault.AWAY,  # disk full
+    "53200": Fault.AWAY,  # out of memory
+    "53300": Fault.AWAY,  # too many connections
+    "57P01": Fault.RECONNECT,  # pg_terminate_backend, shutdown
+    "57P02": Fault.RECONNECT,  # crash of another backend
+    "57P03": Fault.AWAY,  # starting up
+    "57P05": Fault.RECONNECT,  # idle_session_timeout
+    "58030": Fault.AWAY,  # I/O error
+}
+UNKNOWN_AT_COMMIT: Final = frozenset({"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04"})
+DUPLICATE_KEY: Final = "23505"
+
+
+def classify(error: BaseException) -> Fault:
+    """Judge an error raised before COMMIT was handed over, or by a statement outside a transaction."""
+    if isinstance(error, asyncpg.PostgresError):
+        return BY_SQLSTATE.get(error.sqlstate or "", Fault.BUG)
+    if isinstance(error, asyncpg.InterfaceError):
+        return Fault.RECONNECT if "closed" in str(error) else Fault.BUG
+    if isinstance(error, asyncpg.InternalClientError):
+        return Fault.RECONNECT  # the protocol out of step after a lost connection
+    if isinstance(error, (OSError, TimeoutError)):
+        return Fault.AWAY
+    return Fault.BUG
+
+
+def classify_commit(error: BaseException) -> Fault:
+    """Judge an error raised by COMMIT itself: only what the server said for certain is a no."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return Fault.UNKNOWN if state in UNKNOWN_AT_COMMIT else BY_SQLSTATE.get(state, Fault.BUG)
+    if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
+        return Fault.RECONNECT  # the connection was gone before: COMMIT was never sent
+    if isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError)):
+        return Fault.UNKNOWN
+    return Fault.BUG

@@ -1,0 +1,111 @@
+"""Submitting runs: lock budgets → read books → decide (pure) → write, in one transaction for a whole batch.
+
+A created run is a submission, a live row and a moved budget, or nothing of the three. Asked again after a lost answer
+under the same run ids, the books show the earlier rows and the answers are the same runs.
+"""
+
+from collections.abc import Sequence
+
+from dpp import admission
+from dpp.admission import Account, Admission, Books, Busy, Created, Earlier, Submission
+from dpp.money import Micros
+from dpp.plans import WINDOW_S, Plans
+from dpp.store.connections import Connection
+from dpp.store.queries import Row, queries
+from dpp.store.transactions import transaction
+
+
+async def submit_runs(
+    connection: Connection, batch: Sequence[Submission], *, wait: bool, plans: Plans, queue_ttl_s: int
+) -> list[Admission | Busy]:
+    """Admit a batch in one transaction. Without `wait`, items of tenants that are held elsewhere come back `Busy`."""
+    tenant_ids = sorted({submission.tenant_id for submission in batch})
+    lock = queries.lock_budgets if wait else queries.lock_budgets_free
+    async with transaction(connection):
+        budgets = {row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)}
+        assert not wait or len(budgets) == len(tenant_ids), "a tenant without a budget"
+        ours = [submission for submission in batch if submission.tenant_id in budgets]
+        admissions: list[Admission] = []
+        if ours:
+            books = await read_books(connection, ours, budgets, plans)
+            admissions = admission.decide(ours, books, plans)
+            await write_created(connection, ours, admissions, books, queue_ttl_s)
+    answers = iter(admissions)
+    return [next(answers) if submission.tenant_id in budgets else Busy() for submission in batch]
+
+
+async def read_books(
+    connection: Connection, batch: Sequence[Submission], budgets: dict[str, Row], plans: Plans
+) -> Books:
+    """Read, in a statement after the lock, all that the decision needs."""
+    rows = await queries.read_books.fetch(
+        connection,
+        tenant_ids=[submission.tenant_id for submission in batch],
+        idempotency_keys=[submission.idempotency_key for submission in batch],
+        key_ids=list({submission.key_id for submission in batch}),
+        queued_max=max((plan.queued_runs or 0 for plan in plans.values()), default=0),
+    )
+    earlier = {
+        (row["tenant_id"], key): Earlier(run_id, fingerprint)
+        for row in rows
+        if row["idempotency_keys"] is not None
+        for key, run_id, fingerprint in zip(
+            row["idempotency_keys"], row["run_ids"], row["fingerprints"], strict=True
+        )
+    }
+    return Books(
+        accounts={row["tenant_id"]: account(row, budgets[row["tenant_id"]]) for row in rows},
+        earlier=earlier,
+        dead_keys=frozenset(key_id for row in rows for key_id in row["dead_keys"]),
+        now=rows[0]["now"],
+    )
+
+
+def account(row: Row, budget: Row) -> Account:
+    """Put a tenant's rows together."""
+    return Account(
+        plan=row["plan"],
+        suspended=row["suspended"],
+        frozen=row["frozen"],
+        available=Micros(budget["available"]),
+        seq=budget["seq"],
+        queued=row["queued"],
+        window_from=budget["window_from"],
+        window_count=budget["window_count"],
+    )
+
+
+async def write_created(
+    connection: Connection,
+    batch: Sequence[Submission],
+    admissions: Sequence[Admission],
+    books: Books,
+    queue_ttl_s: int,
+) -> None:
+    """Write what was admitted; the database counts what it really wrote, and the counts must agree."""
+    pairs = [(s, a) for s, a in zip(batch, admissions, strict=True) if isinstance(a, Created)]
+    if not pairs:
+        return
+    counts = await queries.write_submissions.fetch_one(
+        connection,
+        run_ids=[s.run_id for s, _ in pairs],
+        tenant_ids=[s.tenant_id for s, _ in pairs],
+        seqs=[a.seq for _, a in pairs],
+        max_costs=[s.max_cost for s, _ in pairs],
+        minimum_fees=[a.minimum_fee for _, a in pairs],
+        timeboxes_s=[s.timebox_s for s, _ in pairs],
+        priorities=[s.priority for s, _ in pairs],
+        pack_types=[s.pack_type for s, _ in pairs],
+        pack_versions=[s.pack_version for s, _ in pairs],
+        policies=[a.policy for _, a in pairs],
+        key_ids=[s.key_id for s, _ in pairs],
+        trace_ids=[s.trace_id for s, _ in pairs],
+        idempotency_keys=[s.idempotency_key for s, _ in pairs],
+        fingerprints=[s.fingerprint for s, _ in pairs],
+        inputs=[s.inputs for s, _ in pairs],
+        now=books.now,
+        queue_ttl_s=queue_ttl_s,
+        window_s=WINDOW_S,
+    )
+    assert counts is not None
+    assert counts["submissions"] == counts["live"] == counts["budgeted"] == len(pairs), dict(counts)

@@ -1,0 +1,161 @@
+"""Tenants, their keys, and the transfers that operators make."""
+
+from dpp import ledger
+from dpp.ledger import (
+    EarlierTransfer,
+    Kind,
+    Overdrawn,
+    Posted,
+    Posting,
+    PostingOutcome,
+    ReferenceReused,
+    TenantUnknown,
+)
+from dpp.money import Micros
+from dpp.ports import Key, NewKey, NewTenant, Tenant, TenantExists
+from dpp.store import reads
+from dpp.store.connections import Connection
+from dpp.store.queries import Row, queries
+from dpp.store.transactions import transaction
+
+
+async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | TenantExists:
+    """Make a tenant with its first key and deposit, in one transaction.
+
+    Asked again after a lost answer under the same key it answers the tenant; another key = it existed.
+    """
+    async with transaction(connection):
+        made = await queries.write_tenant.fetch_one(connection, tenant_id=new.tenant_id, plan=new.plan)
+        mine = made is not None or await queries.find_key.fetch(connection, key_id=new.key.key_id)
+        if made is not None:
+            await write_key(connection, new.key, new.operator)
+            if new.deposit > 0:
+                await post(connection, first_deposit(new))
+        tenant = await get_tenant(connection, new.tenant_id)
+    assert tenant is not None
+    return tenant if mine else TenantExists()
+
+
+def first_deposit(new: NewTenant) -> Posting:
+    """Return the deposit that a tenant starts with."""
+    return Posting(
+        tenant_id=new.tenant_id,
+        kind=Kind.DEPOSIT,
+        amount=new.deposit,
+        reference=new.reference,
+        operator=new.operator,
+    )
+
+
+async def get_tenant(connection: Connection, tenant_id: str) -> Tenant | None:
+    """Return a tenant with its budget."""
+    row = await queries.get_tenant.fetch_one(connection, tenant_id=tenant_id)
+    return None if row is None else tenant(row)
+
+
+async def list_tenants(connection: Connection, *, after: str, limit: int) -> list[Tenant]:
+    """Return tenants by name."""
+    rows = await queries.list_tenants.fetch(connection, after=after, limit=limit)
+    return [tenant(row) for row in rows]
+
+
+async def set_plan(connection: Connection, tenant_id: str, plan: str) -> Tenant | None:
+    """Put a tenant on another plan."""
+    async with transaction(connection):
+        await queries.set_plan.fetch(connection, tenant_id=tenant_id, plan=plan)
+        return await get_tenant(connection, tenant_id)
+
+
+async def set_suspended(connection: Connection, tenant_id: str, *, suspended: bool) -> Tenant | None:
+    """Suspend or resume a tenant."""
+    async with transaction(connection):
+        await queries.set_suspended.fetch(connection, tenant_id=tenant_id, suspended=suspended)
+        return await get_tenant(connection, tenant_id)
+
+
+async def create_key(connection: Connection, new: NewKey, operator: str) -> Key | None:
+    """Store a key; None = no such tenant."""
+    async with transaction(connection):
+        await write_key(connection, new, operator)
+        return await reads.find_key(connection, new.key_id)
+
+
+async def write_key(connection: Connection, new: NewKey, operator: str) -> None:
+    """Insert a key; asked again with the same secret it changes nothing."""
+    await queries.write_key.fetch(
+        connection,
+        key_id=new.key_id,
+        tenant_id=new.tenant_id,
+        secret_sha256=new.secret_sha256,
+        scopes=list(new.scopes),
+        operator=operator,
+        lives_s=new.lives_s,
+    )
+
+
+async def list_keys(connection: Connection, tenant_id: str) -> list[Key]:
+    """Return a tenant's keys, oldest first."""
+    return [reads.key(row) for row in await queries.list_keys.fetch(connection, tenant_id=tenant_id)]
+
+
+async def revoke_key(connection: Connection, tenant_id: str, key_id: str, operator: str) -> bool:
+    """Revoke a key of this tenant; False = it has no such key."""
+    async with transaction(connection):
+        row = await queries.revoke_key.fetch_one(
+            connection, tenant_id=tenant_id, key_id=key_id, operator=operator
+        )
+    return row is not None
+
+
+async def post_transfer(connection: Connection, posting: Posting) -> PostingOutcome:
+    """Deposit or withdraw, once per (tenant, reference)."""
+    async with transaction(connection):
+        return await post(connection, posting)
+
+
+async def post(connection: Connection, posting: Posting) -> PostingOutcome:
+    """Lock the budget, look the reference up, decide, write; inside the caller's transaction."""
+    budget = await queries.lock_budgets.fetch_one(connection, tenant_ids=[posting.tenant_id])
+    if budget is None:
+        return TenantUnknown()
+    row = await queries.earlier_transfer.fetch_one(
+        connection, tenant_id=posting.tenant_id, reference=posting.reference
+    )
+    earlier = None if row is None else EarlierTransfer(row["kind"], row["amount"])
+    decided = ledger.decide(posting, Micros(budget["available"]), earlier)
+    match decided:
+        case Overdrawn() | ReferenceReused():
+            return decided
+        case False:
+            return Posted(reads.budget(budget))
+        case True:
+            return Posted(reads.budget(await write_transfer(connection, posting, budget["seq"] + 1)))
+
+
+async def write_transfer(connection: Connection, posting: Posting, seq: int) -> Row:
+    """Insert the transfer and move the budget; returns the budget row after it."""
+    row = await queries.post_transfer.fetch_one(
+        connection,
+        tenant_id=posting.tenant_id,
+        seq=seq,
+        kind=posting.kind.value,
+        amount=posting.amount,
+        reference=posting.reference,
+        reason=posting.reason,
+        operator=posting.operator,
+        sign=1 if posting.kind is Kind.DEPOSIT else -1,
+    )
+    assert row is not None
+    return row
+
+
+def tenant(row: Row) -> Tenant:
+    """Read a tenant."""
+    return Tenant(
+        tenant_id=row["tenant_id"],
+        plan=row["plan"],
+        suspended=row["suspended"],
+        frozen=row["frozen"],
+        created_at=row["created_at"],
+        budget=reads.budget(row),
+    )

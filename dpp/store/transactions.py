@@ -1,0 +1,81 @@
+"""Transactions that know what became of their COMMIT: yes, no, or unknown.
+
+asyncpg's own transaction block does not look at the tag that COMMIT is answered with, so it reports success for an
+aborted transaction (the tag says ROLLBACK), and it cannot say whether a lost connection lost the COMMIT with it.
+Here BEGIN and COMMIT are sent by hand: the tag must be exactly COMMIT, a transaction must be open before it, a warning
+during it (01000: the wait for a standby was cut short) counts as unknown, and every exception inside rolls back.
+Nothing in here needs state of the session, so it works behind a transaction-mode pooler.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from dpp.store.connections import Connection
+from dpp.store.sqlstates import Fault, classify_commit
+
+# One flight. Custom plans: a plan made while a table was small would be kept while it grows a thousandfold.
+BEGIN = "begin isolation level read committed; set local plan_cache_mode = force_custom_plan"
+BEGIN_SNAPSHOT = "begin isolation level repeatable read read only"
+
+
+class CommitUnknown(Exception):  # noqa: N818  # neither an error nor a success: unknown
+    """COMMIT was handed over and not answered."""
+
+
+class NotCommitted(Exception):  # noqa: N818  # a definite no
+    """COMMIT was never sent, or the server refused it for a reason that may pass."""
+
+
+class CommitRefused(Exception):  # noqa: N818  # the server's word, not ours
+    """COMMIT was answered by ROLLBACK, or there was nothing to commit: a bug of ours. Nothing was committed."""
+
+
+@asynccontextmanager
+async def transaction(connection: Connection, begin: str = BEGIN) -> AsyncIterator[None]:
+    """Commit what the block did, or nothing. Raises `CommitUnknown` where it cannot be told."""
+    await connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        await roll_back(connection)
+        raise
+    await commit(connection)
+
+
+async def commit(connection: Connection) -> None:
+    """Send COMMIT and believe nothing but its tag."""
+    if connection.is_closed():
+        message = "the connection was lost before COMMIT was sent"
+        raise NotCommitted(message)
+    if not connection.is_in_transaction():
+        message = "no transaction is open at COMMIT"
+        raise CommitRefused(message)
+    connection.warned = False
+    try:
+        tag = await connection.execute("commit")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        match classify_commit(error):
+            case Fault.UNKNOWN:
+                raise CommitUnknown(str(error)) from error
+            case Fault.BUG:
+                raise
+            case _:
+                raise NotCommitted(str(error)) from error
+    if tag != "COMMIT":
+        message = f"COMMIT was answered by {tag}"
+        raise CommitRefused(message)
+    if connection.warned:
+        message = "the server warned during COMMIT: it may not be on the standby"
+        raise CommitUnknown(message)
+
+
+async def roll_back(connection: Connection) -> None:
+    """End an open transaction; a connection that cannot even do that is given up."""
+    if connection.is_closed() or not connection.is_in_transaction():
+        return
+    try:
+        await connection.execute("rollback")
+    except Exception:  # noqa: BLE001  # whatever it is, this connection is not used again
+        connection.terminate()

@@ -1,0 +1,13 @@
+-- a live row carries its submission's amounts; an ending's status agrees with its kind
+select s.run_id, s.tenant_id, s.max_cost, l.max_cost as live_max_cost, s.minimum_fee, l.minimum_fee as live_minimum_fee,
+       e.status, e.kind, e.cost
+  from submissions s
+  left join live_runs l on l.run_id = s.run_id
+  left join endings e on e.run_id = s.run_id
+ where l.max_cost <> s.max_cost
+    or l.minimum_fee <> s.minimum_fee
+    or e.kind = 'void' and (e.cost <> 0 or e.status = 'COMPLETED')
+    or e.kind = 'settle' and e.status = 'EXPIRED'
+    or e.kind = 'settle' and e.status = 'FAILED' and e.cost < s.minimum_fee
+ order by s.run_id
+ limit 100

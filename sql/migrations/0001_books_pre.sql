@@ -1,0 +1,264 @@
+-- two facts and one hot row: tenants, budgets, submissions, live runs, endings, transfers, leases
+-- depends:
+
+-- migrate: apply
+
+create schema if not exists dpp;
+
+set local search_path = dpp;
+
+-- The one clock. Stable and plain SQL, so it is inlined and an index on a time is used; statement_timestamp(), so that
+-- a statement after a lock wait does not judge by an old clock. Tests set dpp.fake_now in their transaction.
+create function dpp.now() returns timestamptz language sql stable parallel safe
+  return coalesce(nullif(current_setting('dpp.fake_now', true), '')::timestamptz, statement_timestamp());
+
+create function dpp.refuse_change() returns trigger language plpgsql as $$
+begin
+  raise exception 'dpp: % is append-only; a correction is a new transfer', tg_table_name
+    using errcode = 'restrict_violation';
+end $$;
+
+create table tenants (
+  tenant_id text not null,
+  plan text not null,
+  created_at timestamptz not null,
+  suspended_at timestamptz,
+  frozen_at timestamptz,                       -- an open finding; apart from budgets, whose row may be the one refused
+  constraint tenants_pk primary key (tenant_id),
+  constraint tenants_name check (tenant_id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'));
+
+create table tenant_turns (                    -- a row for every tenant, made with it: the lock behind concurrency caps
+  tenant_id text not null,
+  constraint tenant_turns_pk primary key (tenant_id),
+  constraint tenant_turns_tenant foreign key (tenant_id) references tenants);
+
+create table budgets (
+  tenant_id text not null,
+  deposited bigint not null,
+  available bigint not null,
+  held bigint not null,
+  spent bigint not null,
+  seq bigint not null,                         -- the last submission, ending or transfer of this tenant
+  window_from timestamptz,                     -- the rate window: anchored at its first admitted submission
+  window_count int not null default 0,
+  constraint budgets_pk primary key (tenant_id),
+  constraint budgets_tenant foreign key (tenant_id) references tenants,
+  constraint budgets_parts check (deposited >= 0 and available >= 0 and held >= 0 and spent >= 0),
+  constraint budgets_conserve check (available + held + spent = deposited)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+create table api_keys (
+  key_id text not null,
+  tenant_id text not null,
+  secret_sha256 bytea not null,
+  scopes text[] not null,
+  created_at timestamptz not null,
+  created_by text not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  revoked_by text,
+  constraint api_keys_pk primary key (key_id),
+  constraint api_keys_tenant foreign key (tenant_id) references tenants,
+  constraint api_keys_secret check (length(secret_sha256) = 32));
+
+create index api_keys_of_tenant on api_keys (tenant_id);
+
+create table nodes (                           -- outlives its leases; never asked whether a node lives
+  node_id text not null,
+  last_heartbeat timestamptz not null,
+  drained_at timestamptz,
+  constraint nodes_pk primary key (node_id));
+
+create table node_leases (                     -- one row a tenure; alive = lease_until > dpp.now(); ended by delete alone
+  lease_id uuid not null,
+  node_id text not null,
+  lease_until timestamptz not null,
+  digest text not null default '',             -- of plans and packs, to name nodes that differ
+  constraint node_leases_pk primary key (lease_id)
+) with (fillfactor = 50);
+
+-- No foreign keys on the facts: the statement that writes them updates the budget it names and its counts are asserted,
+-- which proves the tenant; a foreign key asks the same again for each row of a batch.
+create table submissions (                     -- append-only: the reserve, the idempotency key and the inputs at once
+  tenant_id text not null,
+  seq bigint not null,
+  run_id uuid not null,
+  max_cost bigint not null,
+  minimum_fee bigint not null,
+  created_at timestamptz not null,
+  expires_at timestamptz not null,
+  timebox_s int not null,
+  priority smallint not null,
+  pack_type text not null,
+  pack_version text not null,
+  policy text not null,
+  key_id text not null,
+  trace_id text not null,
+  idempotency_key text not null,
+  fingerprint bytea not null,
+  inputs bytea not null,
+  inputs_sha256 bytea not null,
+  constraint submissions_run primary key (tenant_id, run_id),
+  constraint submissions_key unique (tenant_id, idempotency_key),
+  constraint submissions_seq unique (tenant_id, seq),
+  constraint submissions_amount check (max_cost > 0 and minimum_fee between 0 and max_cost));
+
+create table live_runs (                       -- the one hot row: there exactly while the run is QUEUED or PROCESSING
+  run_id uuid not null,
+  tenant_id text not null,
+  available_at timestamptz not null,
+  expires_at timestamptz not null,
+  started_at timestamptz,
+  deadline timestamptz,
+  lease_id uuid,                               -- null = QUEUED, else PROCESSING
+  lease_epoch bigint not null default 0,       -- raised by each claim, by nothing else
+  max_cost bigint not null,
+  minimum_fee bigint not null,
+  timebox_s int not null,
+  priority smallint not null,
+  attempts_spent smallint not null default 0,  -- raised by a take-back with the attempt spent, by nothing else
+  storing boolean not null default false,
+  cancel_asked boolean not null default false, -- nothing clears it
+  quarantined_at timestamptz,
+  pack_type text not null,
+  constraint live_runs_pk primary key (run_id),
+  constraint live_runs_leased check ((lease_id is null) = (deadline is null)),
+  constraint live_runs_storing check (not storing or lease_id is not null),
+  constraint live_runs_started check ((started_at is null) = (lease_epoch = 0)),
+  constraint live_runs_priority check (priority between 0 and 9)
+) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+create index live_runs_queue on live_runs (tenant_id, priority, available_at) where lease_id is null;
+create index live_runs_leases on live_runs (tenant_id, lease_id) where lease_id is not null;
+create index live_runs_unstarted on live_runs (expires_at) where lease_id is null and lease_epoch = 0;
+
+create table endings (                         -- append-only: the resolution, the result and the final status at once
+  run_id uuid not null,
+  tenant_id text not null,
+  seq bigint not null,
+  status text not null,
+  kind text not null,
+  cost bigint not null,
+  returned bigint not null,
+  lease_epoch bigint not null,
+  attempts_spent smallint not null,
+  cancel_asked boolean not null,
+  ending_id uuid not null,                     -- made once by who decided it: how a lost answer is told from a lost run
+  started_at timestamptz,
+  finished_at timestamptz not null,
+  error_code text,
+  error_detail text,
+  result_sha256 bytea,
+  result bytea,
+  constraint endings_run primary key (run_id), -- at most one resolution a run
+  constraint endings_seq unique (tenant_id, seq),
+  constraint endings_status check (status in ('COMPLETED', 'FAILED', 'CANCELED', 'EXPIRED')),
+  constraint endings_kind check (kind = 'settle' and status <> 'EXPIRED' or kind = 'void' and cost = 0 and status <> 'COMPLETED'),
+  constraint endings_amount check (cost >= 0 and returned >= 0 and cost + returned > 0),
+  constraint endings_result check ((status = 'COMPLETED') = (result_sha256 is not null)),
+  constraint endings_error check ((status = 'FAILED') = (error_code is not null)));
+
+create table transfers (                       -- append-only: what no run does by itself; adjust alone may be negative
+  tenant_id text not null,
+  seq bigint not null,
+  kind text not null,
+  amount bigint not null,
+  run_id uuid,
+  reference text not null,
+  reason text,
+  operator text not null,
+  created_at timestamptz not null,
+  constraint transfers_pk primary key (tenant_id, seq),
+  constraint transfers_reference unique (tenant_id, reference),
+  constraint transfers_kind check (kind in ('deposit', 'withdraw', 'refund', 'adjust')),
+  constraint transfers_amount check (amount > 0 or kind = 'adjust' and amount <> 0),
+  constraint transfers_subject check ((kind = 'refund') = (run_id is not null)));
+
+create index transfers_refunds on transfers (run_id) where kind = 'refund';
+
+create table usage_days (
+  tenant_id text not null,
+  day date not null,
+  runs bigint not null,
+  completed bigint not null,
+  failed bigint not null,
+  cost bigint not null,
+  reserved bigint not null,
+  constraint usage_days_pk primary key (tenant_id, day)
+) with (fillfactor = 50);
+
+create table run_events (                      -- progress and charges of an attempt, numbered by it
+  run_id uuid not null,
+  lease_epoch bigint not null,
+  n int not null,
+  tenant_id text not null,
+  kind text not null,
+  fraction double precision,
+  note text,
+  amount bigint,
+  created_at timestamptz not null,
+  constraint run_events_pk primary key (run_id, lease_epoch, n),
+  constraint run_events_kind check (kind in ('progress', 'charge')));
+
+create table findings (
+  finding_id uuid not null default gen_random_uuid(),
+  invariant text not null,
+  subject text not null,
+  tenant_id text,
+  evidence jsonb not null,
+  opened_at timestamptz not null,
+  resolved_at timestamptz,
+  resolution jsonb,
+  constraint findings_pk primary key (finding_id));
+
+create unique index findings_open on findings (invariant, subject) where resolved_at is null;
+
+create trigger submissions_append_only before update or delete on submissions for each row execute function dpp.refuse_change();
+create trigger submissions_no_truncate before truncate on submissions for each statement execute function dpp.refuse_change();
+create trigger endings_append_only before update or delete on endings for each row execute function dpp.refuse_change();
+create trigger endings_no_truncate before truncate on endings for each statement execute function dpp.refuse_change();
+create trigger transfers_append_only before update or delete on transfers for each row execute function dpp.refuse_change();
+create trigger transfers_no_truncate before truncate on transfers for each statement execute function dpp.refuse_change();
+
+create view ledger as                          -- the books as one list; seq has no gap per tenant over all three
+  select tenant_id, seq, 'reserve' as kind, max_cost as amount, null::bigint as cost, null::bigint as returned,
+         run_id, null::text as reference, null::text as reason, created_at
+    from submissions
+  union all
+  select tenant_id, seq, kind, cost + returned, cost, returned, run_id, null, null, finished_at from endings
+  union all
+  select tenant_id, seq, kind, amount, null, null, run_id, reference, reason, created_at from transfers;
+
+create view runs as                            -- one statement, one snapshot: a run is never seen without a status
+  select s.run_id, s.tenant_id, s.pack_type, s.idempotency_key, s.priority, s.timebox_s, s.max_cost, s.minimum_fee,
+         s.policy, s.trace_id, s.created_at, s.expires_at,
+         coalesce(e.status, case when l.run_id is null then null
+                                 when l.lease_id is null then 'QUEUED' else 'PROCESSING' end) as status,
+         coalesce(e.started_at, l.started_at) as started_at, e.finished_at, e.cost as actual_cost,
+         coalesce(e.lease_epoch, l.lease_epoch) as lease_epoch,
+         coalesce(e.attempts_spent, l.attempts_spent) as attempts_spent,
+         coalesce(e.cancel_asked, l.cancel_asked) as cancel_asked,
+         e.error_code, e.error_detail, e.result_sha256, e.result
+    from submissions s
+    left join live_runs l on l.run_id = s.run_id
+    left join endings e on e.run_id = s.run_id;
+
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'dpp_app') then
+    grant usage on schema dpp to dpp_app;
+    grant select on all tables in schema dpp to dpp_app;
+    grant insert on submissions, endings, transfers, tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs,
+      usage_days, run_events, findings to dpp_app;
+    grant update on tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs, usage_days, findings to dpp_app;
+    grant delete on node_leases, live_runs to dpp_app;
+  end if;
+  if exists (select from pg_roles where rolname = 'dpp_audit') then
+    grant usage on schema dpp to dpp_audit;
+    grant select on all tables in schema dpp to dpp_audit;
+  end if;
+end $$;
+
+-- migrate: rollback
+
+drop schema dpp cascade;

@@ -1,0 +1,52 @@
+-- Second statement of a claim: now that the turns are ours, count exactly, and stamp at most :limit due runs.
+-- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant.
+-- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
+-- planner may read the whole queue through the partial index.
+with room as materialized (
+  select w.tenant_id, w.n,
+         case when w.cap is null then :per_tenant::bigint
+              else least(:per_tenant::bigint,
+                         w.cap - (select count(*) from live_runs r
+                                   where r.lease_id is not null and r.tenant_id = w.tenant_id
+                                     and r.quarantined_at is null))
+         end as free
+    from unnest(:tenant_ids::text[], :caps::int[]) with ordinality as w (tenant_id, cap, n)
+),
+due as materialized (
+  select one.run_id
+    from room
+   cross join lateral (
+      select head.run_id
+        from generate_series(0, 9) as p (priority)
+       cross join lateral (
+          select r.run_id
+            from live_runs r
+           where r.tenant_id = room.tenant_id
+             and r.lease_id is null
+             and r.priority = p.priority::smallint
+             and r.available_at <= dpp.now()
+             and r.available_at >= coalesce((:lows::timestamptz[])[(room.n - 1) * 10 + p.priority + 1], '-infinity')
+             and r.quarantined_at is null
+             and (r.expires_at > dpp.now() or r.lease_epoch > 0)
+             and r.pack_type = any(:packs::text[])
+           order by r.available_at
+           limit greatest(room.free, 0)
+             for no key update skip locked) as head
+       limit greatest(room.free, 0)) as one
+   limit :limit::int
+),
+claimed as (
+  update live_runs r
+     set lease_id = :lease_id,
+         lease_epoch = r.lease_epoch + 1,
+         storing = false,
+         started_at = coalesce(r.started_at, dpp.now()),
+         deadline = dpp.now() + r.timebox_s * interval '1 second'
+   where r.run_id = any(array(select due.run_id from due))
+  returning r.run_id, r.tenant_id, r.lease_epoch, r.max_cost, r.minimum_fee, r.timebox_s, r.priority, r.pack_type,
+            r.available_at, r.attempts_spent
+)
+select c.*, s.inputs, s.trace_id
+  from claimed c
+  join submissions s on s.tenant_id = c.tenant_id and s.run_id = c.run_id
+ order by c.priority, c.available_at, c.run_id

@@ -1,0 +1,1 @@
+update nodes set drained_at = dpp.now() where node_id = :node_id

@@ -1,0 +1,25 @@
+-- First statement of a claim: key share on the own living lease row, which lets it be renewed and makes ending it wait;
+-- then the turns of the tenants whose plan has a cap, leaving out those that another node is counting.
+-- No row: the lease has lapsed. A row with tenant_id null: it lives, and there is nobody to claim from.
+with lease as materialized (
+  select lease_id from node_leases where lease_id = :lease_id and lease_until > dpp.now() for key share
+),
+wanted as materialized (
+  select w.tenant_id, w.n, c.cap
+    from unnest(:tenant_ids::text[]) with ordinality as w (tenant_id, n)
+    join tenants t on t.tenant_id = w.tenant_id
+    left join unnest(:capped_plans::text[], :caps::int[]) as c (plan, cap) on c.plan = t.plan
+   where exists (select from lease)
+),
+turn as materialized (
+  select tt.tenant_id
+    from tenant_turns tt
+   where tt.tenant_id = any(array(select tenant_id from wanted where cap is not null))
+   order by tt.tenant_id
+     for no key update skip locked
+)
+select lease.lease_id, able.tenant_id, able.cap
+  from lease
+  left join (select w.tenant_id, w.n, w.cap from wanted w
+              where w.cap is null or exists (select from turn where turn.tenant_id = w.tenant_id)) as able on true
+ order by able.n

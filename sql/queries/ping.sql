@@ -1,0 +1,1 @@
+select dpp.now() as now

@@ -1,0 +1,19 @@
+-- Sets a run aside whose ending the database refused. Touches no money: the finding, the mark, and the freeze of the
+-- tenant's new submissions, which stands on tenants because the budget row may be the one refused.
+with set_aside as (
+  update live_runs set quarantined_at = dpp.now()
+   where run_id = :run_id and quarantined_at is null
+  returning run_id, tenant_id
+),
+found as (
+  insert into findings (invariant, subject, tenant_id, evidence, opened_at)
+  select 'write_refused', run_id::text, tenant_id, :evidence::text::jsonb, dpp.now() from set_aside
+  on conflict do nothing
+  returning tenant_id
+),
+froze as (
+  update tenants t set frozen_at = coalesce(t.frozen_at, dpp.now())
+    from found f where t.tenant_id = f.tenant_id
+  returning 1
+)
+select (select count(*) from set_aside) as runs, (select count(*) from found) as findings, (select count(*) from froze) as frozen

