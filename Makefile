@@ -6,8 +6,9 @@ ARGS ?=
 export PYTHON
 bin := .venv/bin
 
-# One resolution for the lock: a local index or directory of wheels would leave its own files alone
-# in the list of hashes, and other machines could not install from it.
+# One index for the lock: a local one, or a directory of wheels, would leave its own files alone in
+# the list of hashes, and other machines could not install from it. Make it on the oldest Python that
+# DPP runs on (Debian 12 has 3.11.2): redis needs a package there that later ones do not.
 lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
   CUSTOM_COMPILE_COMMAND="make lock"
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \

@@ -89,8 +89,8 @@ def can_search(directory: Path, account: Account) -> bool:
 
     Mode bits would miss access lists and security modules, so the kernel is asked: a child that has
     become `account` executes a name that is not there. "No such file" means that it came so far,
-    "permission denied" that it did not; no program runs in either case. Raises PermissionError where
-    this process may not become `account` at all.
+    "permission denied" that it did not; no program runs in either case. Raises PermissionError
+    where this process may not become `account` at all.
     """
     try:
         subprocess.run([directory / f".{uuid.uuid4()}"], check=False, cwd="/", **identity(account))

@@ -1,9 +1,10 @@
 """Admission: a batch of submissions and the locked rows → one answer each.
 
-Pure: called while the tenants' budget rows are locked, and by the fake store on dictionaries. It decides in order of
-arrival; a refusal leaves no mark on its neighbours, and the order of the lines of `admit` is the order of precedence
-that clients see. An idempotency key that is known is answered before anything that depends on plan, tenant, pack or
-budget: a retry gets the answer of the first try.
+Pure: called while the tenants' budget rows are locked, and by the fake store on dictionaries. It
+decides in order of arrival; a refusal leaves no mark on its neighbours, and the order of the lines
+of `admit` is the order of precedence that clients see. An idempotency key that is known is
+answered before anything that depends on plan, tenant, pack or budget: a retry gets the answer of
+the first try.
 """
 
 from collections.abc import Mapping, Sequence
@@ -186,7 +187,10 @@ class Busy:
 
 def decide(batch: Sequence[Submission], books: Books, plans: Plans) -> list[Admission]:
     """Answer each submission in order of arrival. A refusal leaves no mark on its neighbours."""
-    accounts, earlier = dict(books.accounts), dict(books.earlier)  # ours to move; `books` stays as read
+    accounts, earlier = (
+        dict(books.accounts),
+        dict(books.earlier),
+    )  # ours to move; `books` stays as read
     admissions: list[Admission] = []
     for submission in batch:
         tenant_id, key = submission.tenant_id, (submission.tenant_id, submission.idempotency_key)
@@ -263,7 +267,9 @@ def rate_window(account: Account, plan: Plan, now: datetime) -> Window | None:
     if account.window_from is None or now >= window_end(account.window_from):
         return Window(limit, remaining=limit, reset_s=WINDOW_S)
     left_s = (window_end(account.window_from) - now).total_seconds()
-    return Window(limit, remaining=max(limit - account.window_count, 0), reset_s=max(ceil(left_s), 1))
+    return Window(
+        limit, remaining=max(limit - account.window_count, 0), reset_s=max(ceil(left_s), 1)
+    )
 
 
 def window_end(window_from: datetime) -> datetime:

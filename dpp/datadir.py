@@ -1,9 +1,9 @@
 """The node's data directory: which one, whose it is, and the one node that holds it.
 
-One node, one directory, one `flock`, taken on the directory itself: there is no lock file to delete,
-and the lock ends with its process, however that ends. A directory that DPP did not make is refused,
-and nothing outside its own is ever changed. `node` holds a directory, `cli` and `client` read
-`node.json` and `admin.token` in it, `store` keeps the cluster there.
+One node, one directory, one `flock`, taken on the directory itself: there is no lock file to
+delete, and the lock ends with its process, however that ends. A directory that DPP did not make is
+refused, and nothing outside its own is ever changed. `node` holds a directory, `cli` and `client`
+read `node.json` and `admin.token` in it, `store` keeps the cluster there.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ POSTGRES, BLOBS = "postgres", "blobs"
 OWN_NAMES = frozenset({NODE_FILE, ADMIN_TOKEN, DEMO_MARKER, POSTGRES, BLOBS, "lost+found"})
 OWN_PREFIXES = (UNFINISHED, f"{POSTGRES}-", f"{POSTGRES}.")
 
-# Readers learn of the lock by taking it, shared, for some microseconds: a start that meets one tries
-# again. Where a node holds it for good, the refusal of the second one comes after 0.2 s.
+# Readers learn of the lock by taking it, shared, for some microseconds: a start that meets one
+# tries again. Where a node holds it for good, the refusal of the second one comes after 0.2 s.
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.02
 
 
@@ -181,6 +181,7 @@ def _accounts(path: Path) -> tuple[Account, Account]:
 
 
 def _owner(path: Path) -> int | None:
+    """Return whose `path` is; None where it is not, or where we may not look."""
     try:
         return path.stat().st_uid
     except OSError:
@@ -189,8 +190,7 @@ def _owner(path: Path) -> int | None:
 
 def _make(path: Path, child: Account) -> None:
     """Make the directory and its parents, once the parents that exist let `child` through."""
-    # NB: Path.exists would raise where we may not look.
-    there = [parent for parent in reversed(path.parents) if os.path.exists(parent)]
+    there = [parent for parent in reversed(path.parents) if _owner(parent) is not None]
     try:
         through = accounts.can_search(there[-1], child)
     except PermissionError as error:
@@ -246,7 +246,7 @@ def _lock(descriptor: int, path: Path) -> None:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(LOCK_PAUSE_S)
+            time.sleep(LOCK_PAUSE_S)  # noqa: TID251 - the node has not begun: nothing else waits
     other = _read_node(path)
     raise DataDirError(
         f"Another node (pid {other.pid if other else 'not known yet'}) runs on {path}.",
@@ -257,7 +257,7 @@ def _lock(descriptor: int, path: Path) -> None:
 
 def _refuse_foreign(path: Path, *, demo: bool) -> None:
     """Refuse a directory that DPP did not make: it would be given another owner and mode."""
-    names = set(os.listdir(path))
+    names = {entry.name for entry in path.iterdir()}
     ours = NODE_ID in names or all(n in OWN_NAMES or n.startswith(OWN_PREFIXES) for n in names)
     if not ours:
         raise DataDirError(
@@ -266,7 +266,7 @@ def _refuse_foreign(path: Path, *, demo: bool) -> None:
             remedy="Name a new or an empty directory with --data-dir.",
         )
     marked = DEMO_MARKER in names
-    if marked and not demo or demo and not marked and NODE_ID in names:
+    if (marked and not demo) or (demo and not marked and NODE_ID in names):
         raise DataDirError(
             f"{path} holds a real node's data." if demo else f"{path} is a demo's, and disposable.",
             did="DPP changed nothing.",

@@ -4,7 +4,7 @@ Whoever asks a store rides out `StoreUnavailable` and asks again under the same 
 """
 
 
-class StoreUnavailable(Exception):  # noqa: N818  # the name says what is the case, and users of the word are many
+class StoreUnavailable(Exception):  # the name says what is the case, and users of the word are many
     """Nothing was committed, or it is unknown: ask again under the same identity."""
 
 

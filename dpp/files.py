@@ -1,7 +1,7 @@
 """Small files and directories, written so that a crash leaves the old or the new, never a half.
 
-Modes are set on the open file, so no umask weakens or tightens them. A name that exists already as a
-symbolic link is replaced, not followed.
+Modes are set on the open file, so no umask weakens or tightens them. A name that exists already as
+a symbolic link is replaced or refused, never followed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ def write_file(path: Path, text: str, *, mode: int = 0o600, gid: int = -1) -> No
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        os.rename(temporary, path)
+        Path(temporary).rename(path)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
     sync_dir(path.parent)
 
@@ -35,7 +34,7 @@ def write_file(path: Path, text: str, *, mode: int = 0o600, gid: int = -1) -> No
 def make_dir(path: Path, *, mode: int, uid: int = -1, gid: int = -1) -> None:
     """Make `path` a directory with this mode and owner; one that is there is brought to them."""
     with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
+        path.mkdir(0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(descriptor, uid, gid)

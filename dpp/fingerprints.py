@@ -1,8 +1,8 @@
 """Fingerprints: what makes two requests under one idempotency key the same request.
 
-SHA-256 over a version byte and the canonical JSON of what the client sent, without the key: order of members and
-white space do not matter; defaults are not filled in; money is parsed, so "1.0" and "1.00" are the same amount;
-inside the inputs `1` and `1.0` differ, and so do Unicode normal forms.
+SHA-256 over a version byte and the canonical JSON of what the client sent, without the key: order
+of members and white space do not matter; defaults are not filled in; money is parsed, so "1.0" and
+"1.00" are the same amount; inside the inputs `1` and `1.0` differ, and so do Unicode normal forms.
 """
 
 import json
@@ -12,7 +12,9 @@ from hashlib import sha256
 VERSION = b"\x01"  # an older version's digest is compared by its own rule
 DIGEST_BYTES = 33  # the version byte and the SHA-256
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 def canonical(value: object) -> bytes:

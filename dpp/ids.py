@@ -1,7 +1,8 @@
 """Ids that this node makes: UUIDv7, ordered by the database's time.
 
-The time comes in as an argument (the database's, learned with the last renewal and counted on by the caller);
-the random bits come in too. Within a millisecond a counter keeps the order in which one node made them.
+The time comes in as an argument (the database's, learned with the last renewal and counted on by
+the caller); the random bits come in too. Within a millisecond a counter keeps the order in which
+one node made them.
 """
 
 from collections.abc import Callable

@@ -1,23 +1,25 @@
 """Leases: a node's right to work on runs, and the proof that every write for an attempt carries.
 
-The right is a *row*: a random lease id and a `lease_until` by the database's clock. A claim stamps a run with that
-id and raises its epoch by one; together they are the *fence* of the attempt, and stand in the WHERE of every later
-write for it. Whoever finds no row with that fence has lost the run, and has written nothing.
+The right is a *row*: a random lease id and a `lease_until` by the database's clock. A claim stamps
+a run with that id and raises its epoch by one; together they are the *fence* of the attempt, and
+stand in the WHERE of every later write for it. Whoever finds no row with that fence has lost the
+run, and has written nothing.
 
-The process itself trusts only a *deadline*. It is counted on the monotonic clock from before a renewal was asked,
-and ends `MARGIN_S` before the row does:
+The process itself trusts only a *deadline*. It is counted on the monotonic clock from before a
+renewal was asked, and ends `MARGIN_S` before the row does:
 
     asked_at        answered               trusted_until    lease_until (the row)
     ───┬───────────────┬────────────────────────┬─────────────────┬────▶
        └──────────── lease_s - MARGIN_S ────────┘                 │
        └──────────── at most lease_s later, by the database ──────┘
 
-So a node lets go before anybody may take over, however long the answer took, and a clock that is wrong only makes
-takeover later. The database is trusted for time and for who holds what; the process for nothing but its own deadline.
+So a node lets go before anybody may take over, however long the answer took, and a clock that is
+wrong only makes takeover later. The database is trusted for time and for who holds what; the
+process for nothing but its own deadline.
 
-A run goes back without a spent attempt only when nobody's code can be to blame: an orderly drain, or a renewal that
-was asked on time and that the store did not answer. Everything else spends an attempt, so that a run that crashes its
-node ends after `attempts_max` of them.
+A run goes back without a spent attempt only when nobody's code can be to blame: an orderly drain,
+or a renewal that was asked on time and that the store did not answer. Everything else spends an
+attempt, so that a run that crashes its node ends after `attempts_max` of them.
 """
 
 from enum import StrEnum
@@ -58,7 +60,9 @@ class Lapse(StrEnum):
     """How an attempt was lost."""
 
     HANDED_BACK = "handed_back"  # a drain, or an outage of the store: no attempt is spent
-    LOST = "lost"  # the node died or stalled, or a pack's infrastructure failed: an attempt is spent
+    LOST = (
+        "lost"  # the node died or stalled, or a pack's infrastructure failed: an attempt is spent
+    )
 
 
 @frozen

@@ -3,16 +3,16 @@
 A tenant's budget is four sums, `deposited = available + held + spent`, each at least 0. Three kinds of facts move it,
 and together they are the ledger, numbered without a gap per tenant:
 
-    fact         kind                moves
-    submission   reserve             available → held, the most the run may cost
-    ending       settle | void       held → spent (cost) and held → available (the rest); void has cost 0
-    transfer     deposit             external → available
+    fact         kind                moves submission   reserve             available → held, the
+    most the run may cost ending       settle | void       held → spent (cost) and held → available
+    (the rest); void has cost 0 transfer     deposit             external → available
                  withdraw            available → external
                  refund              spent → available, of one run, at most what it cost
                  adjust              external ↔ available, signed, with a reason
 
-Nothing here is ever changed or deleted; a correction is a new transfer. A reference names one transfer per tenant:
-the same reference again is the same transfer, or refused when amount, kind or run differ.
+Nothing here is ever changed or deleted; a correction is a new transfer. A reference names one
+transfer per tenant: the same reference again is the same transfer, or refused when amount, kind or
+run differ.
 """
 
 from datetime import datetime
@@ -105,7 +105,9 @@ class EarlierTransfer:
     amount: int
 
 
-def decide(posting: Posting, available: Micros, earlier: EarlierTransfer | None) -> Overdrawn | ReferenceReused | bool:
+def decide(
+    posting: Posting, available: Micros, earlier: EarlierTransfer | None
+) -> Overdrawn | ReferenceReused | bool:
     """Decide a posting under the budget lock: True = write it, False = it stands already."""
     assert posting.amount > 0
     if earlier is not None:

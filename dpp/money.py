@@ -1,7 +1,7 @@
 """Amounts of money: integer micro-dollars, and their form on the wire.
 
-One US dollar is 1,000,000 micros. No float ever holds money. What comes in is a decimal string matched as a
-whole against one grammar; what goes out has at least two and at most six decimals.
+One US dollar is 1,000,000 micros. No float ever holds money. What comes in is a decimal string
+matched as a whole against one grammar; what goes out has at least two and at most six decimals.
 """
 
 import re
@@ -10,7 +10,9 @@ from typing import NewType
 Micros = NewType("Micros", int)
 
 MICROS_A_DOLLAR = 1_000_000
-AMOUNT_MAX = Micros(1_000_000 * MICROS_A_DOLLAR)  # one amount: a million dollars, far under 2^63 when summed
+AMOUNT_MAX = Micros(
+    1_000_000 * MICROS_A_DOLLAR
+)  # one amount: a million dollars, far under 2^63 when summed
 ZERO = Micros(0)
 GRAMMAR = re.compile(r"(0|[1-9][0-9]{0,6})(?:\.([0-9]{1,6}))?", re.ASCII)
 ALLOWED = 'a decimal string such as "1.00" or "0.000125": at most 6 decimals, at most 1000000'

@@ -1,9 +1,10 @@
 """Ports: every verb that is asked of the store, one line each. The best table of contents of what DPP does.
 
-Two implementations pass the same contract suite: `dpp.store.postgres` and the tests' fake, which shares the pure
-decisions and keeps its rows in dictionaries. Every verb is atomic, takes and returns values, may be asked again under
-the same identity, and raises `StoreUnavailable` when nothing was committed or it is unknown. A verb that was handed
-over runs to its end; cancelling the caller abandons the wait and nothing else.
+Two implementations pass the same contract suite: `dpp.store.postgres` and the tests' fake, which
+shares the pure decisions and keeps its rows in dictionaries. Every verb is atomic, takes and
+returns values, may be asked again under the same identity, and raises `StoreUnavailable` when
+nothing was committed or it is unknown. A verb that was handed over runs to its end; cancelling the
+caller abandons the wait and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -252,13 +253,17 @@ class Node:
 class Submissions(Protocol):
     """What the intake asks."""
 
-    async def submit_runs(self, batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]: ...
+    async def submit_runs(
+        self, batch: Sequence[Submission], *, wait: bool
+    ) -> list[Admission | Busy]: ...
 
 
 class Leases(Protocol):
     """What the tenure asks."""
 
-    async def take_lease(self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]) -> datetime:
+    async def take_lease(
+        self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
+    ) -> datetime:
         """Insert the lease row; end `hand_back` first, their runs free. Returns the database's time."""
         ...
 
@@ -356,7 +361,9 @@ class Reads(Protocol):
 
     async def get_budget(self, tenant_id: str) -> Budget: ...
 
-    async def list_transfers(self, tenant_id: str, *, before: int | None, limit: int) -> list[Entry]:
+    async def list_transfers(
+        self, tenant_id: str, *, before: int | None, limit: int
+    ) -> list[Entry]:
         """Return ledger entries newest first, with a seq under `before`."""
         ...
 
@@ -384,7 +391,9 @@ class Admin(Protocol):
 
     async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None: ...
 
-    async def set_suspended(self, tenant_id: str, *, suspended: bool, operator: str) -> Tenant | None: ...
+    async def set_suspended(
+        self, tenant_id: str, *, suspended: bool, operator: str
+    ) -> Tenant | None: ...
 
     async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
         """Store a key; None = no such tenant."""
@@ -447,5 +456,3 @@ class Appraiser(Protocol):
         ...
 
     def version(self, pack_type: str) -> str: ...
-
-

@@ -1,7 +1,8 @@
 """What a submission may cost: the pack's appraisal of it, and the plan's minimum fee.
 
-An appraisal depends on bytes and packs alone, so it is made before any lock is taken and only chosen after it.
-The minimum fee is computed once, at admission, and stored with the run: whoever ends the run reads it there.
+An appraisal depends on bytes and packs alone, so it is made before any lock is taken and only
+chosen after it. The minimum fee is computed once, at admission, and stored with the run: whoever
+ends the run reads it there.
 """
 
 from typing import TypeAlias
@@ -77,6 +78,7 @@ def policy_text(code: str) -> str:
         return "pay what the pack charged; no minimum fee"
     percent = f"{ppm / 10_000:g}"  # a ratio for people, not an amount
     return (
-        f"pay what the pack charged; a run that fails by itself costs at least {percent}% of its reserve,"
-        f" not under ${money.show(floor)}, not over ${money.show(cap)} or the reserve"
+        "pay what the pack charged; a run that fails by itself costs at least"
+        f" {percent}% of its reserve, not under ${money.show(floor)},"
+        f" not over ${money.show(cap)} or the reserve"
     )

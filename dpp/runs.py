@@ -1,8 +1,9 @@
 """The states of a run, as data, and what a client sees of one.
 
-A run is two immutable facts and one hot row between them. The *submission* says what was bought and reserves the
-money; the *live row* is there exactly while the run waits or works; the *ending* says what came of it and resolves
-the reserve. There is no status column: the status is read off these three in one statement.
+A run is two immutable facts and one hot row between them. The *submission* says what was bought
+and reserves the money; the *live row* is there exactly while the run waits or works; the *ending*
+says what came of it and resolves the reserve. There is no status column: the status is read off
+these three in one statement.
 
     (submission) ──▶ QUEUED ──Claimed──▶ PROCESSING ──Settled──▶ COMPLETED | FAILED
                        │  ▲                  │  │
@@ -11,9 +12,9 @@ the reserve. There is no status column: the status is read off these three in on
                        ├──QueueTtlPassed──▶ EXPIRED        (only a run that was never started)
                        └──AttemptsUsedUp──▶ FAILED          (free)
 
-A live row without a lease is QUEUED, with one PROCESSING. Whoever writes an ending deletes the live row in the same
-statement, so a run cannot be live and ended, nor neither. Every pair (status, event) that the table below does not
-name is refused and changes nothing.
+A live row without a lease is QUEUED, with one PROCESSING. Whoever writes an ending deletes the
+live row in the same statement, so a run cannot be live and ended, nor neither. Every pair (status,
+event) that the table below does not name is refused and changes nothing.
 """
 
 from datetime import datetime

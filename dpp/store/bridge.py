@@ -1,9 +1,10 @@
 """The bridge: one thread with a uvloop event loop, the only place where asyncio runs.
 
-asyncpg, redis and aioboto3 live on that loop, unmodified; trio tasks hand over whole operations and wait for replies.
-What must hold: an operation that was handed over runs to its end. Cancelling the trio side abandons the wait and never
-becomes a cancellation of the driver (drivers have hung there, or answered the wrong caller). A bridge that dies ends
-the node. What crosses is a request and a reply, never an object in use on both sides.
+asyncpg, redis and aioboto3 live on that loop, unmodified; trio tasks hand over whole operations
+and wait for replies. What must hold: an operation that was handed over runs to its end. Cancelling
+the trio side abandons the wait and never becomes a cancellation of the driver (drivers have hung
+there, or answered the wrong caller). A bridge that dies ends the node. What crosses is a request
+and a reply, never an object in use on both sides.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ STOP_S = 5.0  # the loop has nothing to do any more when it is stopped; past thi
 log = get_logger(__name__)
 
 
-class BridgeDied(Exception):  # noqa: N818  # an event of the process, not an error of a caller
+class BridgeDied(Exception):  # an event of the process, not an error of a caller
     """The bridge's thread ended: nothing can be asked any more, the node must end."""
 
 
@@ -55,7 +56,8 @@ class Bridge:
     async def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `operation()` on the loop and return its result or raise its exception.
 
-        Raises `StoreUnavailable` at once when too much is in flight or the bridge is closed: nothing was started.
+        Raises `StoreUnavailable` at once when too much is in flight or the bridge is closed:
+        nothing was started.
         """
         if self._in_flight >= IN_FLIGHT_MAX or self._closing or self.died.is_set():
             message = "the bridge is full or closed; nothing was started"
@@ -77,7 +79,9 @@ class Bridge:
 
     def _reply(self, call: Call[Any], task: asyncio.Task[Any]) -> None:  # in the loop's thread
         error = task.exception()
-        reply: outcome.Outcome[Any] = outcome.Value(task.result()) if error is None else outcome.Error(error)
+        reply: outcome.Outcome[Any] = (
+            outcome.Value(task.result()) if error is None else outcome.Error(error)
+        )
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._deliver, call, reply)
 
@@ -100,7 +104,9 @@ class Bridge:
         """Wait for ever; raise `BridgeDied` if the thread ends while it should run."""
         await self.died.wait()
         if not self._closing:
-            message = "the thread that runs the database drivers ended; the node ends, its leases lapse"
+            message = (
+                "the thread that runs the database drivers ended; the node ends, its leases lapse"
+            )
             raise BridgeDied(message)
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
 """Cancelling: lock the budget, ask by one UPDATE of the live row, and end it in the same transaction if it was QUEUED.
 
-"QUEUED, else PROCESSING" in two guarded statements would lose an acknowledged cancel to a claim between them.
+"QUEUED, else PROCESSING" in two guarded statements would lose an acknowledged cancel to a claim
+between them.
 """
 
 from uuid import UUID
@@ -15,7 +16,9 @@ from dpp.store.queries import queries
 from dpp.store.transactions import transaction
 
 
-async def cancel_run(connection: Connection, tenant_id: str, run_id: UUID, ending_id: UUID) -> CancelOutcome:
+async def cancel_run(
+    connection: Connection, tenant_id: str, run_id: UUID, ending_id: UUID
+) -> CancelOutcome:
     """Cancel a run of this tenant. Idempotent: asked again it answers as the run then is."""
     async with transaction(connection):
         budget = await queries.lock_budgets.fetch_one(connection, tenant_ids=[tenant_id])

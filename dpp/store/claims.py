@@ -1,7 +1,8 @@
 """Claiming runs: hold the lease row and the turns, then count exactly and stamp, in two statements.
 
-COMMIT is sent only after the claiming statement was answered. A claim whose COMMIT got no answer is asked for through
-`claimed_under`: a lock on the lease row waits for the old backend, and only the next statement reads the runs.
+COMMIT is sent only after the claiming statement was answered. A claim whose COMMIT got no answer
+is asked for through `claimed_under`: a lock on the lease row waits for the old backend, and only
+the next statement reads the runs.
 """
 
 from collections.abc import Mapping
@@ -24,9 +25,15 @@ async def queued_tenants(connection: Connection, after: str, limit: int) -> list
     return [row["tenant_id"] for row in rows]
 
 
-async def claim_runs(connection: Connection, claim: Claim, plans: Plans) -> list[Claimed] | LeaseGone:
+async def claim_runs(
+    connection: Connection, claim: Claim, plans: Plans
+) -> list[Claimed] | LeaseGone:
     """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
-    caps = {name: plan.concurrent_runs for name, plan in plans.items() if plan.concurrent_runs is not None}
+    caps = {
+        name: plan.concurrent_runs
+        for name, plan in plans.items()
+        if plan.concurrent_runs is not None
+    }
     async with transaction(connection):
         turns = await queries.hold_turns.fetch(
             connection,

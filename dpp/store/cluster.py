@@ -1,9 +1,10 @@
 """The files of the embedded cluster: where they lie, its settings, and how it is made.
 
-Settings and access rules lie in a directory that the node's user owns, outside the cluster, and are
-written anew at each start. What guards money and access stands on the command line, where neither a
-file nor `alter system` outranks it; the rest is a file, which `alter system` may tune. A cluster is
-made under a temporary name and renamed when it is whole. Nothing here runs a server: `embedded` does.
+Settings and access rules lie in a directory that the node's user owns, outside the cluster, and
+are written anew at each start. What guards money and access stands on the command line, where
+neither a file nor `alter system` outranks it; the rest is a file, which `alter system` may tune. A
+cluster is made under a temporary name and renamed when it is whole. Nothing here runs a server:
+`embedded` does.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 
 ROLES = ("postgres", "dpp_owner", "dpp_app", "dpp_audit")  # whom the node may connect as
 UNFINISHED = "postgres-init-"  # an initdb that did not get to its rename
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the kernel's; PostgreSQL puts segments there, we nothing
 SOCKET_PATH_MAX = 107 - len("/.s.PGSQL.5432")  # bytes: sun_path holds 108, the last one is 0
 INIT_FREE_BYTES = 128 << 20  # a new cluster takes 40 MiB, its first WAL segments 32
 
 # Outranked by `alter system`, so that an operator may tune them.
 DEFAULTS = {
     "shared_buffers": "'128MB'",
-    "autovacuum_naptime": "'5s'",  # live_runs and budgets fill with dead rows in seconds, not minutes
+    "autovacuum_naptime": "'5s'",  # live_runs and budgets fill with dead rows in seconds
     "huge_pages": "off",  # `try` would depend on what else runs on the machine
     "max_logical_replication_workers": "0",  # one process less
     "timezone": "'UTC'",
@@ -58,7 +60,7 @@ GUARDS = {
     "logging_collector": "off",  # stderr is read by the node
     "log_destination": "stderr",
     "lc_messages": "C",  # the severities are read out of the lines
-    "client_connection_check_interval": "1s",  # a killed node's backend in a wait lets go of its locks
+    "client_connection_check_interval": "1s",  # a dead node's backend lets go of its locks
 }
 
 INITDB = (
@@ -130,22 +132,23 @@ def prepare(cluster: Cluster, logger: FilteringBoundLogger) -> None:
 
 def check_version(cluster: Cluster) -> bool:
     """Tell whether there is a cluster; refuse one that these programs cannot serve."""
-    names = os.listdir(cluster.data) if cluster.data.exists() else []
+    names = {entry.name for entry in cluster.data.iterdir()} if cluster.data.exists() else set()
     if not names:
         return False
     if "PG_VERSION" not in names:
         raise DataDirError(
-            f"{cluster.data} is no cluster of PostgreSQL (it has no PG_VERSION), and it is not empty.",
+            f"{cluster.data} is not empty, and no cluster of PostgreSQL: it has no PG_VERSION.",
             did="DPP did not touch it.",
             remedy="Restore it from a backup, or move it away to start with an empty database.",
         )
-    found, brought = (cluster.data / "PG_VERSION").read_text("ascii").strip(), cluster.programs.major
+    found = (cluster.data / "PG_VERSION").read_text("ascii").strip()
+    brought = cluster.programs.major
     if found != brought:
         raise DataDirError(
             f"{cluster.data} was written by PostgreSQL {found}; this DPP brings {brought}.",
             did="DPP did not touch it.",
-            remedy=f"Go back to the release of DPP that brings PostgreSQL {found}; or dump with its "
-            "pg_dumpall, move the directory away, start DPP once, and restore the dump.",
+            remedy=f"Go back to the release of DPP that brings PostgreSQL {found}; or dump with "
+            "its pg_dumpall, move the directory away, start DPP once, and restore the dump.",
         )
     return True
 
@@ -154,7 +157,7 @@ def init(cluster: Cluster, *extra: str) -> None:
     """Make the cluster: whole or not at all. What an earlier try left half made is deleted."""
     parent = cluster.data.parent
     for left in parent.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(left, ignore_errors=True)  # the initdb of a killed node may write on a while
+        shutil.rmtree(left, ignore_errors=True)  # a killed node's initdb may write on a while
     free = shutil.disk_usage(parent).free
     if free < INIT_FREE_BYTES:
         raise DataDirError(
@@ -208,7 +211,7 @@ def postgres_command(cluster: Cluster, *, max_connections: int) -> list[str]:
 
 def write_config(cluster: Cluster) -> None:
     """Write settings and access rules: peers by the map, and nobody else."""
-    shared = "posix" if os.access("/dev/shm", os.W_OK | os.X_OK) else "mmap"
+    shared = "posix" if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else "mmap"
     settings = DEFAULTS | {"dynamic_shared_memory_type": shared}
     gid = cluster.child.gid
     make_dir(cluster.config, mode=0o750, gid=gid)

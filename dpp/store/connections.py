@@ -1,10 +1,11 @@
 """Connections to PostgreSQL, in three small pools: one that keeps the lease, some for work, some for reads.
 
-Why not the driver's own pool: giving a connection back there waits without limit for a cancel that is pending, costs a
-round trip for a reset that means nothing behind a pooler, and drops the log listener that COMMIT needs. Here a
-connection that is closed, or still in a transaction, is thrown away. No driver time-outs are used, since each of them
-sends a CancelRequest: a wall clock around each use ends a silent connection by `terminate()`, everything else is
-bounded by the server. Only the bridge's thread touches any of this.
+Why not the driver's own pool: giving a connection back there waits without limit for a cancel that
+is pending, costs a round trip for a reset that means nothing behind a pooler, and drops the log
+listener that COMMIT needs. Here a connection that is closed, or still in a transaction, is thrown
+away. No driver time-outs are used, since each of them sends a CancelRequest: a wall clock around
+each use ends a silent connection by `terminate()`, everything else is bounded by the server. Only
+the bridge's thread touches any of this.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import asyncpg
 from attrs import frozen
 
 CONNECT_S = 5.0  # one try to connect; the actors above try again
-ARRAYS = "uuid bigint int smallint text bytea timestamptz boolean float8".split()
+ARRAYS = ["uuid", "bigint", "int", "smallint", "text", "bytea", "timestamptz", "boolean", "float8"]
 WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
 
 

@@ -3,8 +3,8 @@
 `embedded` runs in the node's nursery and holds one postmaster at a time on the data directory that
 the node has locked. Ready means that a connection was answered. A crash under a living node is an
 outage of the store: restarted with back-off, for ever. Only before the first "ready" does trouble
-end the node, as a `DataDirError`. Being cancelled is the order to stop; until the server is gone the
-task does not return, so cancel it after all that uses it.
+end the node, as a `DataDirError`. Being cancelled is the order to stop; until the server is gone
+the task does not return, so cancel it after all that uses it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Starts:
         self.ready_at = None
         pause_s = PAUSE_S_MIN if well else self.pause_s
         self.pause_s = min(2 * pause_s, PAUSE_S_MAX)
-        return pause_s * random.uniform(0.5, 1.0)
+        return pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     def hopeless(self) -> bool:
         """Tell whether the first start has been refused for so long that it is a failure."""
@@ -142,8 +142,8 @@ async def _serve(
             start_new_session=True,  # a Ctrl-C in the terminal is the node's, not the database's
             **identity(cluster.child),
         )
-    except OSError as error:  # no memory, no process: as good as a start that was refused
-        log.logger.error("postgres cannot be started", error=str(error))
+    except OSError:  # no memory, no process: as good as a start that was refused
+        log.logger.exception("postgres cannot be started")
         return
     assert process.stdout is not None
     reading = trio.CancelScope(shield=True)  # a stop writes too, and would block on a full pipe
@@ -167,21 +167,24 @@ async def _knock(
     """Ask until there is an answer. Recovery may take minutes; the process's end ends this."""
     dsn = starts.endpoint.dsn("postgres", "postgres")
     said_at, pause_s = trio.current_time(), KNOCK_S_MIN
-    while True:
-        reason = "no answer"
-        with trio.move_on_after(ANSWER_S_MAX):
-            try:
-                await ping(dsn)
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises, it means "not yet"
-                reason = repr(error)
-            else:
-                logger.info("postgres ready", host=starts.endpoint.host)
-                return starts.answered()
+    while (refusal := await _refusal(ping, dsn)) is not None:
         if trio.current_time() - said_at > STILL_S:
-            logger.info("postgres is not ready yet", reason=reason)
+            logger.info("postgres is not ready yet", reason=refusal)
             said_at = trio.current_time()
         await trio.sleep(pause_s)
         pause_s = min(2 * pause_s, KNOCK_S_MAX)
+    logger.info("postgres ready", host=starts.endpoint.host)
+    starts.answered()
+
+
+async def _refusal(ping: Callable[[str], Awaitable[None]], dsn: str) -> str | None:
+    """Ask once. Return why there was no answer, or None: there was one."""
+    try:
+        with trio.fail_after(ANSWER_S_MAX):
+            await ping(dsn)
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises, it means "not yet"
+        return repr(error)
+    return None
 
 
 async def _stop(process: trio.Process, logger: FilteringBoundLogger) -> None:

@@ -1,7 +1,7 @@
 """Ending runs: the one way in which a live row goes and an ending comes, whoever ends it.
 
-Settler, reaper, queue TTL and cancel all lock the tenants' budgets first, then the live rows, decide by pure code, and
-write through `write_endings`, whose counts must equal what was decided.
+Settler, reaper, queue TTL and cancel all lock the tenants' budgets first, then the live rows,
+decide by pure code, and write through `write_endings`, whose counts must equal what was decided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,9 @@ async def end_runs(
     tenant_ids = sorted({end.tenant_id for end in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection):
-        budgets = {row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)}
+        budgets = {
+            row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
+        }
         ours = [end for end in batch if end.tenant_id in budgets]
         settlements: Sequence[Settlement] = ()
         if ours:
@@ -42,7 +44,9 @@ async def end_runs(
     return [next(answers) if end.tenant_id in budgets else Busy() for end in batch]
 
 
-async def read_rows(connection: Connection, run_ids: Sequence[UUID], budgets: Mapping[str, Row]) -> Rows:
+async def read_rows(
+    connection: Connection, run_ids: Sequence[UUID], budgets: Mapping[str, Row]
+) -> Rows:
     """Lock the live rows; ask for the endings of those that have none."""
     live = {
         row["run_id"]: live_run(row)
@@ -53,7 +57,8 @@ async def read_rows(connection: Connection, run_ids: Sequence[UUID], budgets: Ma
     return Rows(
         live=live,
         ended={
-            row["run_id"]: EndedRun(row["ending_id"], Status(row["status"]), Micros(row["cost"])) for row in ended
+            row["run_id"]: EndedRun(row["ending_id"], Status(row["status"]), Micros(row["cost"]))
+            for row in ended
         },
         seqs={tenant_id: row["seq"] for tenant_id, row in budgets.items()},
     )
@@ -111,7 +116,12 @@ async def requeue(connection: Connection, requeues: Sequence[tuple[Fence, int]])
 
 
 async def take_back(
-    connection: Connection, seen: Sequence[Seen], lapse: Lapse, ending_ids: Sequence[UUID], *, attempts_max: int
+    connection: Connection,
+    seen: Sequence[Seen],
+    lapse: Lapse,
+    ending_ids: Sequence[UUID],
+    *,
+    attempts_max: int,
 ) -> int:
     """Requeue or end runs whose attempt was lost, where they are still as seen and nobody holds them."""
     async with transaction(connection):
@@ -130,11 +140,15 @@ async def take_back(
     return requeued + len(endings)
 
 
-async def expire_runs(connection: Connection, seen: Sequence[Seen], ending_ids: Sequence[UUID]) -> int:
+async def expire_runs(
+    connection: Connection, seen: Sequence[Seen], ending_ids: Sequence[UUID]
+) -> int:
     """End runs EXPIRED that still wait and were never started."""
     async with transaction(connection):
         endings: list[Ending] = []
-        async for run, ending_id, seq in still_as_seen(connection, seen, ending_ids, endings, expired=True):
+        async for run, ending_id, seq in still_as_seen(
+            connection, seen, ending_ids, endings, expired=True
+        ):
             endings.append(settlement.ending(run, ending_id, seq, Status.EXPIRED, ZERO))
         await write(connection, endings)
     return len(endings)
@@ -155,7 +169,11 @@ async def still_as_seen(
     tenant_ids = sorted({one.tenant_id for one in seen})
     budgets = await queries.lock_budgets_free.fetch(connection, tenant_ids=tenant_ids)
     seqs: dict[str, int] = {row["tenant_id"]: row["seq"] for row in budgets}
-    ours = {one.run_id: (one, ending_id) for one, ending_id in zip(seen, ending_ids, strict=True) if one.tenant_id in seqs}
+    ours = {
+        one.run_id: (one, ending_id)
+        for one, ending_id in zip(seen, ending_ids, strict=True)
+        if one.tenant_id in seqs
+    }
     if not ours:
         return
     for row in await queries.lock_runs_free.fetch(connection, run_ids=list(ours)):

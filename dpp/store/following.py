@@ -9,18 +9,25 @@ from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import BEGIN, transaction
 
-BEGIN_BOUNDED = BEGIN + "; set local statement_timeout = '1s'"  # a renewal waits for the same connection
+BEGIN_BOUNDED = (
+    BEGIN + "; set local statement_timeout = '1s'"
+)  # a renewal waits for the same connection
 
 
 async def follow(
-    connection: Connection, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
+    connection: Connection,
+    executing: Sequence[UUID],
+    watching: Sequence[Watch],
+    events: Sequence[RunEvent],
 ) -> Changes:
     """Store events of attempts that hold their runs; return cancels and watched runs. Asked again, nothing doubles."""
     async with transaction(connection, BEGIN_BOUNDED):
         if events:
             await store_events(connection, events)
         canceled = (
-            await queries.canceled_runs.fetch(connection, run_ids=list(executing)) if executing else []
+            await queries.canceled_runs.fetch(connection, run_ids=list(executing))
+            if executing
+            else []
         )
         runs = await reads.watched_runs(connection, watching) if watching else ()
     return Changes(tuple(row["run_id"] for row in canceled), runs)

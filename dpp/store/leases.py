@@ -1,8 +1,9 @@
 """Lease rows: taken by INSERT, renewed in two statements, ended by DELETE alone.
 
-A renewal locks the row in one statement and judges the time in the next: a single statement that waited for the row
-would renew a lease that lapsed during the wait. Ending deletes the row, which waits for open claims, and takes the
-runs in a second statement with a new snapshot; in one statement the claim's runs would be missed.
+A renewal locks the row in one statement and judges the time in the next: a single statement that
+waited for the row would renew a lease that lapsed during the wait. Ending deletes the row, which
+waits for open claims, and takes the runs in a second statement with a new snapshot; in one
+statement the claim's runs would be missed.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,9 @@ async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: floa
             await queries.beat_node.fetch(connection, node_id=lease.node_id)
         rows = await queries.fences_of_lease.fetch(connection, lease_id=lease.lease_id)
     fences = tuple(
-        Fence(row["run_id"], lease.lease_id, row["lease_epoch"]) for row in rows if row["run_id"] is not None
+        Fence(row["run_id"], lease.lease_id, row["lease_epoch"])
+        for row in rows
+        if row["run_id"] is not None
     )
     return Renewal(held=bool(held), now=rows[0]["now"], fences=fences)
 

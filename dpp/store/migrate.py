@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "dpp"
 LOCK = 0x647070  # "dpp", read as a number; two migrations of one database meet at it
-LOCK_WAIT_S = 300  # as long as another node's migration of a large table may take
+LOCK_WAIT_MS = 300_000  # as long as another node's migration of a large table may take
 # The node and the auditor read which migrations there are; pogo's table is the migrations' owner's.
 GRANT = """
 do $$
@@ -57,8 +57,9 @@ class _OurLog(logging.Handler):
         log.info("migration", step=record.getMessage())
 
 
-_pogo_log = logging.Logger("pogo")  # apart from the tree of loggers, which is not ours to configure
+_pogo_log = logging.getLogger("pogo")
 _pogo_log.addHandler(_OurLog())
+_pogo_log.propagate = False
 
 
 @frozen
@@ -161,7 +162,7 @@ async def catalog(connection: Connection) -> list[str]:
 async def _alone(connection: Connection) -> AsyncIterator[None]:
     """Hold the lock of migrations. Names without a schema are those of dpp meanwhile."""
     await connection.execute(
-        f"set statement_timeout = 0; set search_path = {SCHEMA}; set lock_timeout = '{LOCK_WAIT_S}s'"
+        f"set search_path = {SCHEMA}; set statement_timeout = 0; set lock_timeout = {LOCK_WAIT_MS}"
     )
     try:
         await connection.execute("select pg_advisory_lock($1)", LOCK)
@@ -170,10 +171,11 @@ async def _alone(connection: Connection) -> AsyncIterator[None]:
             yield
         finally:
             if not connection.is_closed():  # its end has let go of the lock
-                await connection.execute("select pg_advisory_unlock($1)", LOCK)
+                unlock = "select pg_advisory_unlock($1)"
+                await connection.execute(unlock, LOCK)  # noqa: ASYNC102 - nobody cancels it here
     finally:
         if not connection.is_closed():
-            await connection.execute("reset all")
+            await connection.execute("reset all")  # noqa: ASYNC102 - nobody cancels it here
 
 
 async def _applied(connection: Connection) -> set[str]:

@@ -1,11 +1,12 @@
 """The store on PostgreSQL: every verb of `dpp.ports`, handed whole to the bridge, asked until the answer is definite.
 
-Lock order of every transaction: node_leases → tenant_turns → budgets (by tenant) → live_runs (by run) → tenants, nodes,
-findings → inserts, usage last. All row locks are `for no key update`, but for the claim's key share on its lease row and
-the `for update` that ends or asks for one.
+Lock order of every transaction: node_leases → tenant_turns → budgets (by tenant) → live_runs (by
+run) → tenants, nodes, findings → inserts, usage last. All row locks are `for no key update`, but
+for the claim's key share on its lease row and the `for update` that ends or asks for one.
 
-A verb is asked again, on a fresh connection, when nothing was committed or when it is unknown whether it was; every verb
-is idempotent under its identity, so asking again tells the truth. Past `ASK_S` the caller gets `StoreUnavailable`.
+A verb is asked again, on a fresh connection, when nothing was committed or when it is unknown
+whether it was; every verb is idempotent under its identity, so asking again tells the truth. Past
+`ASK_S` the caller gets `StoreUnavailable`.
 """
 
 import asyncio
@@ -70,7 +71,9 @@ WALL_S = 8.0  # one transaction: over every server-side wait it may meet (lock 2
 AUDIT_WALL_S = 150.0  # an audit reads everything
 ASK_S = 20.0  # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server after 15 s
 TRIES_MAX = 4  # of a transaction that was certainly not committed
-PAUSE_S = 0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
+PAUSE_S = (
+    0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
+)
 
 log = get_logger(__name__)
 
@@ -103,7 +106,9 @@ class Sizes:
 class PostgresStore:
     """Implements `dpp.ports.Store`. Made by `open_postgres`; every method runs on the bridge."""
 
-    def __init__(self, bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits) -> None:
+    def __init__(
+        self, bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits
+    ) -> None:
         self.plans: Plans = {}
         self._bridge = bridge
         self._auditor = Pool(auditor, 1)
@@ -125,7 +130,9 @@ class PostgresStore:
 
     # intake
 
-    async def submit_runs(self, batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]:
+    async def submit_runs(
+        self, batch: Sequence[Submission], *, wait: bool
+    ) -> list[Admission | Busy]:
         """See `dpp.store.submissions`."""
         verb = partial(
             submissions.submit_runs,
@@ -138,7 +145,9 @@ class PostgresStore:
 
     # leases
 
-    async def take_lease(self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]) -> datetime:
+    async def take_lease(
+        self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
+    ) -> datetime:
         """Insert the lease row; end `hand_back` first, their runs free."""
         verb = partial(leases.take_lease, lease=lease, lease_s=lease_s, hand_back=hand_back)
         return await self._ask("take_lease", self._keep, verb)
@@ -150,15 +159,21 @@ class PostgresStore:
 
     async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
         """Delete the lease row, handing its runs back or leaving them to the reaper."""
-        await self._ask("end_lease", self._keep, partial(leases.end_lease, lease=lease, hand_back=hand_back))
+        await self._ask(
+            "end_lease", self._keep, partial(leases.end_lease, lease=lease, hand_back=hand_back)
+        )
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         """Requeue attempts, no attempt spent."""
-        return await self._ask("hand_back_runs", self._work, partial(leases.hand_back_runs, fences=fences))
+        return await self._ask(
+            "hand_back_runs", self._work, partial(leases.hand_back_runs, fences=fences)
+        )
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
         """Delete lease rows of earlier tenures of this node id."""
-        return await self._ask("end_earlier_leases", self._work, partial(leases.end_earlier_leases, lease=lease))
+        return await self._ask(
+            "end_earlier_leases", self._work, partial(leases.end_earlier_leases, lease=lease)
+        )
 
     # claims
 
@@ -174,13 +189,17 @@ class PostgresStore:
 
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
         """Return every attempt stamped with the lease."""
-        return await self._ask("claimed_under", self._work, partial(claims.claimed_under, lease=lease))
+        return await self._ask(
+            "claimed_under", self._work, partial(claims.claimed_under, lease=lease)
+        )
 
     # endings
 
     async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]:
         """See `dpp.store.endings`."""
-        verb = partial(endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max)
+        verb = partial(
+            endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max
+        )
         return await self._ask("end_runs", self._work, verb)
 
     async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
@@ -238,22 +257,32 @@ class PostgresStore:
 
     async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
         """Return a run of this tenant."""
-        return await self._ask("get_run", self._read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id))
+        return await self._ask(
+            "get_run", self._read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id)
+        )
 
     async def list_runs(
         self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
     ) -> list[Run]:
         """Return a page of runs, newest first."""
         verb = partial(
-            reads.list_runs, tenant_id=tenant_id, before=before, limit=limit, idempotency_key=idempotency_key
+            reads.list_runs,
+            tenant_id=tenant_id,
+            before=before,
+            limit=limit,
+            idempotency_key=idempotency_key,
         )
         return await self._ask("list_runs", self._read, verb)
 
     async def get_budget(self, tenant_id: str) -> Budget:
         """Return the tenant's budget."""
-        return await self._ask("get_budget", self._read, partial(reads.get_budget, tenant_id=tenant_id))
+        return await self._ask(
+            "get_budget", self._read, partial(reads.get_budget, tenant_id=tenant_id)
+        )
 
-    async def list_transfers(self, tenant_id: str, *, before: int | None, limit: int) -> list[Entry]:
+    async def list_transfers(
+        self, tenant_id: str, *, before: int | None, limit: int
+    ) -> list[Entry]:
         """Return a page of the tenant's ledger."""
         verb = partial(reads.list_transfers, tenant_id=tenant_id, before=before, limit=limit)
         return await self._ask("list_transfers", self._read, verb)
@@ -277,22 +306,32 @@ class PostgresStore:
 
     async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists:
         """Make a tenant, its first key and deposit."""
-        return await self._ask("create_tenant", self._work, partial(tenants.create_tenant, new=tenant))
+        return await self._ask(
+            "create_tenant", self._work, partial(tenants.create_tenant, new=tenant)
+        )
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         """Return a tenant with its budget."""
-        return await self._ask("get_tenant", self._read, partial(tenants.get_tenant, tenant_id=tenant_id))
+        return await self._ask(
+            "get_tenant", self._read, partial(tenants.get_tenant, tenant_id=tenant_id)
+        )
 
     async def list_tenants(self, *, after: str, limit: int) -> list[Tenant]:
         """Return tenants by name."""
-        return await self._ask("list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit))
+        return await self._ask(
+            "list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit)
+        )
 
     async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
         """Put a tenant on another plan."""
         log.info("tenant plan", tenant_id=tenant_id, plan=plan, operator=operator)
-        return await self._ask("set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan))
+        return await self._ask(
+            "set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan)
+        )
 
-    async def set_suspended(self, tenant_id: str, *, suspended: bool, operator: str) -> Tenant | None:
+    async def set_suspended(
+        self, tenant_id: str, *, suspended: bool, operator: str
+    ) -> Tenant | None:
         """Suspend or resume a tenant."""
         log.info("tenant suspended", tenant_id=tenant_id, suspended=suspended, operator=operator)
         verb = partial(tenants.set_suspended, tenant_id=tenant_id, suspended=suspended)
@@ -300,11 +339,15 @@ class PostgresStore:
 
     async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
         """Store a key; None = no such tenant."""
-        return await self._ask("create_key", self._work, partial(tenants.create_key, new=key, operator=operator))
+        return await self._ask(
+            "create_key", self._work, partial(tenants.create_key, new=key, operator=operator)
+        )
 
     async def list_keys(self, tenant_id: str) -> list[Key]:
         """Return a tenant's keys."""
-        return await self._ask("list_keys", self._read, partial(tenants.list_keys, tenant_id=tenant_id))
+        return await self._ask(
+            "list_keys", self._read, partial(tenants.list_keys, tenant_id=tenant_id)
+        )
 
     async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
         """Revoke a key; False = the tenant has no such key."""
@@ -313,7 +356,9 @@ class PostgresStore:
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome:
         """Deposit or withdraw, once per (tenant, reference)."""
-        return await self._ask("post_transfer", self._work, partial(tenants.post_transfer, posting=posting))
+        return await self._ask(
+            "post_transfer", self._work, partial(tenants.post_transfer, posting=posting)
+        )
 
     async def list_findings(self) -> list[Finding]:
         """Return open findings."""
@@ -331,7 +376,7 @@ class PostgresStore:
     async def close(self) -> None:
         """Drop every idle connection."""
 
-        async def drop() -> None:  # noqa: RUF029  # it must run in the bridge's thread
+        async def drop() -> None:  # it must run in the bridge's thread
             for pool in (self._keep, self._work, self._read, self._auditor):
                 pool.drop_idle()
 
@@ -352,7 +397,10 @@ async def ask(
         tries += 1
         try:
             async with pool.connection(wall_s) as connection:
-                return await verb(connection)
+                began_at = loop.time()
+                answer = await verb(connection)
+                metrics.commit_seconds.labels(name).observe(loop.time() - began_at)
+                return answer
         except CommitUnknown as unknown:
             metrics.commits_unknown_total.labels(name).inc()
             pool.drop_idle()
@@ -365,7 +413,7 @@ async def ask(
         except CommitRefused:
             metrics.commits_refused_total.inc()
             raise
-        except Exception as error:  # noqa: BLE001  # every error is classified, and bugs go on
+        except Exception as error:  # every error is classified, and bugs go on
             fault_kind = Fault.RECONNECT if isinstance(error, NotCommitted) else classify(error)
             if fault_kind is Fault.BUG:
                 raise

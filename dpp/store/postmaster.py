@@ -1,9 +1,9 @@
 """Servers left over on a data directory: found by what /proc says, never by name, and ended.
 
-A node killed by `kill -9` leaves its postmaster running; a postmaster killed so leaves backends that
-are busy, and each start is refused until they are gone. Whoever holds the lock of the data directory
-may end them all. They are stopped, not adopted: nobody can wait for a process that is not a child,
-so its crash would be seen late and its output never, and a stop costs less than a second.
+A node killed by `kill -9` leaves its postmaster running; a postmaster killed so leaves backends
+that are busy, and each start is refused until they are gone. Whoever holds the lock of the data
+directory may end them all. They are stopped, not adopted: a process that is no child of ours cannot
+be waited for, its output went with the node, and to stop it costs less than a second.
 
 The pid file alone proves nothing (its number may be another process's by now, a zombie's, or
 missing). A server is a live process that runs a program `postgres` and whose working directory *is*
@@ -17,7 +17,7 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 from attrs import frozen
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 PROC = Path("/proc")
 DEAD = frozenset("ZX")  # a zombie answers kill(pid, 0), which is all that PostgreSQL itself asks
 POLL_S = 0.02
-# What to send, and how long to wait for the effect. A fast shutdown writes a checkpoint: up to all of
-# shared_buffers, to a disk that may be slow.
+Steps: TypeAlias = "Sequence[tuple[signal.Signals, float]]"
+# What to send, and how long to wait for the effect. A fast shutdown writes a checkpoint: up to all
+# of shared_buffers, to a disk that may be slow.
 STOP = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 # A backend without a postmaster has nothing to save: the next start recovers as from a crash.
 END = ((signal.SIGQUIT, 1.0), (signal.SIGKILL, 5.0))
@@ -89,21 +90,21 @@ def find_servers(data: Path, child: Account) -> list[Server]:
     if not data.exists():
         return []
     place = data.stat()
-    pids = sorted(int(entry) for entry in os.listdir(PROC) if entry.isdigit())
+    pids = sorted(int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
     with _seeing_as(child):
         found = [_inspect(pid, place) for pid in pids]
     return [server for server in found if server is not None]
 
 
-async def _end(
-    servers: Sequence[Server], steps: Sequence[tuple[signal.Signals, float]], child: Account, data: Path
-) -> None:
+async def _end(servers: Sequence[Server], steps: Steps, child: Account, data: Path) -> None:
     for number, limit_s in steps:
         for server in _still(servers, child, data):  # looked at again: a pid may be reused
             with suppress(ProcessLookupError):
                 os.kill(server.pid, number)
         with trio.move_on_after(limit_s):
-            while _still(servers, child, data):
+            await trio.lowlevel.checkpoint()
+            # A stranger's end sends no event (a pidfd would, where kernel and sandbox have it).
+            while _still(servers, child, data):  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
             return
     raise DataDirError(
@@ -125,7 +126,7 @@ def _inspect(pid: int, place: os.stat_result) -> Server | None:
     process = PROC / str(pid)
     with suppress(OSError, ValueError):  # gone meanwhile, or not the child's: then it is not ours
         if os.path.samestat((process / "cwd").stat(), place):
-            program = os.path.basename((process / "exe").readlink()).removesuffix(" (deleted)")
+            program = (process / "exe").readlink().name.removesuffix(" (deleted)")
             # "pid (name) state parent …": the name may hold spaces and parentheses.
             fields = (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
             if program == "postgres" and fields[0] not in DEAD:

@@ -1,7 +1,8 @@
 """The SQL of the store: one file a query in `sql/queries/`, named for what it does.
 
-Each file is compiled once: aiosql's asyncpg adapter turns `:name` into `$n`. A query is called with exactly its named
-parameters; a wrong name is a TypeError here, not a surprise on the server. Only modules of `dpp.store` use it.
+Each file is compiled once: aiosql's asyncpg adapter turns `:name` into `$n`. A query is called
+with exactly its named parameters; a wrong name is a TypeError here, not a surprise on the server.
+Only modules of `dpp.store` use it.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,12 @@ async def get_run(connection: Connection, tenant_id: str, run_id: UUID) -> Run |
 
 
 async def list_runs(
-    connection: Connection, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None
+    connection: Connection,
+    tenant_id: str,
+    *,
+    before: UUID | None,
+    limit: int,
+    idempotency_key: str | None,
 ) -> list[Run]:
     """Return a page of runs, newest first; or the run of one idempotency key."""
     if idempotency_key is not None:
@@ -26,7 +31,9 @@ async def list_runs(
             connection, tenant_id=tenant_id, idempotency_key=idempotency_key
         )
         return [run(row) for row in rows if before is None or row["run_id"] < before]
-    rows = await queries.list_runs.fetch(connection, tenant_id=tenant_id, before=before, limit=limit)
+    rows = await queries.list_runs.fetch(
+        connection, tenant_id=tenant_id, before=before, limit=limit
+    )
     return [run(row) for row in rows]
 
 
@@ -51,7 +58,9 @@ async def list_transfers(
     connection: Connection, tenant_id: str, *, before: int | None, limit: int
 ) -> list[Entry]:
     """Return a page of the tenant's ledger, newest first."""
-    rows = await queries.list_transfers.fetch(connection, tenant_id=tenant_id, before=before, limit=limit)
+    rows = await queries.list_transfers.fetch(
+        connection, tenant_id=tenant_id, before=before, limit=limit
+    )
     return [entry(row) for row in rows]
 
 
@@ -64,7 +73,9 @@ async def find_key(connection: Connection, key_id: str) -> Key | None:
 async def seen_runs(connection: Connection, query: Query, **values: object) -> list[Seen]:
     """Run one of the reaper's scans."""
     rows = await query.fetch(connection, **values)
-    return [Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"]) for row in rows]
+    return [
+        Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"]) for row in rows
+    ]
 
 
 def budget(row: Row) -> Budget:

@@ -7,6 +7,7 @@ migrations'. Runs in the bridge's thread.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -15,6 +16,8 @@ from dpp.datadir import DataDirError
 from dpp.resources import sql_dir
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from asyncpg import Connection
 
 SUPERUSER, OWNER, DATABASE = "postgres", "dpp_owner", "dpp"
@@ -35,28 +38,19 @@ DURABLE = frozenset({"on", "remote_apply"})
 
 
 async def prepare(host: str) -> None:
-    """Bring the embedded cluster to where migrations can start: durable, with roles and database."""
-    server: Connection = await asyncpg.connect(host=host, user=SUPERUSER, database="postgres")
-    try:
+    """Bring the embedded cluster to where migrations can start: durable, roles and database."""
+    async with _superuser(host, "postgres") as server:
         await assert_durable(server)
-    finally:
-        await server.close()
     await make_database(host)
 
 
 async def make_database(host: str) -> None:
     """Make roles and database on the server whose socket lies in `host`, where they are missing."""
-    server: Connection = await asyncpg.connect(host=host, user=SUPERUSER, database="postgres")
-    try:
+    async with _superuser(host, "postgres") as server:
         await ensure_roles(server)
         await ensure_database(server)
-    finally:
-        await server.close()
-    database: Connection = await asyncpg.connect(host=host, user=SUPERUSER, database=DATABASE)
-    try:
+    async with _superuser(host, DATABASE) as database:
         await database.execute(_sql("grants"))
-    finally:
-        await database.close()
 
 
 async def assert_durable(connection: Connection) -> None:
@@ -78,9 +72,18 @@ async def ensure_roles(superuser: Connection) -> None:
 
 
 async def ensure_database(superuser: Connection) -> None:
-    """Make the database, where there is none. (It cannot be made within a transaction.)"""
+    """Make the database, where there is none. It cannot be made within a transaction."""
     if not await superuser.fetchval("select 1 from pg_database where datname = $1", DATABASE):
         await superuser.execute(f"create database {DATABASE} owner {OWNER}")
+
+
+@asynccontextmanager
+async def _superuser(host: str, database: str) -> AsyncIterator[Connection]:
+    connection: Connection = await asyncpg.connect(host=host, user=SUPERUSER, database=database)
+    try:
+        yield connection
+    finally:
+        await connection.close()  # noqa: ASYNC102 - asyncio, where nobody cancels it
 
 
 def _sql(name: str) -> str:

@@ -1,8 +1,9 @@
 """What a driver's error means for us: the retry taxonomy, as data.
 
-Judged by the type of the exception and by whether COMMIT had been handed over, then by SQLSTATE. asyncpg raises
-`ConnectionDoesNotExistError` (08003) for every loss during an operation, and `InterfaceError` when the loss happened
-between operations, so a state alone decides nothing. Classes of states are not retried as a whole.
+Judged by the type of the exception and by whether COMMIT had been handed over, then by SQLSTATE.
+asyncpg raises `ConnectionDoesNotExistError` (08003) for every loss during an operation, and
+`InterfaceError` when the loss happened between operations, so a state alone decides nothing.
+Classes of states are not retried as a whole.
 """
 
 from enum import StrEnum
@@ -16,7 +17,9 @@ class Fault(StrEnum):
 
     AGAIN = "again"  # not committed: the whole transaction may be tried again at once, a few times
     RECONNECT = "reconnect"  # not committed, the connection is gone: try again on another
-    UNKNOWN = "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
+    UNKNOWN = (
+        "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
+    )
     AWAY = "away"  # nothing was started; the server is not to be had now
     BUG = "bug"  # our own error, or one that trying again cannot mend
 
@@ -44,7 +47,9 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
     "57P05": Fault.RECONNECT,  # idle_session_timeout
     "58030": Fault.AWAY,  # I/O error
 }
-UNKNOWN_AT_COMMIT: Final = frozenset({"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04"})
+UNKNOWN_AT_COMMIT: Final = frozenset(
+    {"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04"}
+)
 DUPLICATE_KEY: Final = "23505"
 
 

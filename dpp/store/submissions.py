@@ -1,7 +1,8 @@
 """Submitting runs: lock budgets → read books → decide (pure) → write, in one transaction for a whole batch.
 
-A created run is a submission, a live row and a moved budget, or nothing of the three. Asked again after a lost answer
-under the same run ids, the books show the earlier rows and the answers are the same runs.
+A created run is a submission, a live row and a moved budget, or nothing of the three. Asked again
+after a lost answer under the same run ids, the books show the earlier rows and the answers are the
+same runs.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,20 @@ from dpp.store.transactions import transaction
 
 
 async def submit_runs(
-    connection: Connection, batch: Sequence[Submission], *, wait: bool, plans: Plans, queue_ttl_s: int
+    connection: Connection,
+    batch: Sequence[Submission],
+    *,
+    wait: bool,
+    plans: Plans,
+    queue_ttl_s: int,
 ) -> list[Admission | Busy]:
     """Admit a batch in one transaction. Without `wait`, items of tenants that are held elsewhere come back `Busy`."""
     tenant_ids = sorted({submission.tenant_id for submission in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection):
-        budgets = {row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)}
+        budgets = {
+            row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
+        }
         assert not wait or len(budgets) == len(tenant_ids), "a tenant without a budget"
         ours = [submission for submission in batch if submission.tenant_id in budgets]
         admissions: list[Admission] = []

@@ -25,7 +25,9 @@ async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | Tena
     Asked again after a lost answer under the same key it answers the tenant; another key = it existed.
     """
     async with transaction(connection):
-        made = await queries.write_tenant.fetch_one(connection, tenant_id=new.tenant_id, plan=new.plan)
+        made = await queries.write_tenant.fetch_one(
+            connection, tenant_id=new.tenant_id, plan=new.plan
+        )
         mine = made is not None or await queries.find_key.fetch(connection, key_id=new.key.key_id)
         if made is not None:
             await write_key(connection, new.key, new.operator)
@@ -66,7 +68,9 @@ async def set_plan(connection: Connection, tenant_id: str, plan: str) -> Tenant 
         return await get_tenant(connection, tenant_id)
 
 
-async def set_suspended(connection: Connection, tenant_id: str, *, suspended: bool) -> Tenant | None:
+async def set_suspended(
+    connection: Connection, tenant_id: str, *, suspended: bool
+) -> Tenant | None:
     """Suspend or resume a tenant."""
     async with transaction(connection):
         await queries.set_suspended.fetch(connection, tenant_id=tenant_id, suspended=suspended)
@@ -95,7 +99,9 @@ async def write_key(connection: Connection, new: NewKey, operator: str) -> None:
 
 async def list_keys(connection: Connection, tenant_id: str) -> list[Key]:
     """Return a tenant's keys, oldest first."""
-    return [reads.key(row) for row in await queries.list_keys.fetch(connection, tenant_id=tenant_id)]
+    return [
+        reads.key(row) for row in await queries.list_keys.fetch(connection, tenant_id=tenant_id)
+    ]
 
 
 async def revoke_key(connection: Connection, tenant_id: str, key_id: str, operator: str) -> bool:
@@ -129,7 +135,9 @@ async def post(connection: Connection, posting: Posting) -> PostingOutcome:
         case False:
             return Posted(reads.budget(budget))
         case True:
-            return Posted(reads.budget(await write_transfer(connection, posting, budget["seq"] + 1)))
+            return Posted(
+                reads.budget(await write_transfer(connection, posting, budget["seq"] + 1))
+            )
 
 
 async def write_transfer(connection: Connection, posting: Posting, seq: int) -> Row:

@@ -1,10 +1,11 @@
 """Transactions that know what became of their COMMIT: yes, no, or unknown.
 
-asyncpg's own transaction block does not look at the tag that COMMIT is answered with, so it reports success for an
-aborted transaction (the tag says ROLLBACK), and it cannot say whether a lost connection lost the COMMIT with it.
-Here BEGIN and COMMIT are sent by hand: the tag must be exactly COMMIT, a transaction must be open before it, a warning
-during it (01000: the wait for a standby was cut short) counts as unknown, and every exception inside rolls back.
-Nothing in here needs state of the session, so it works behind a transaction-mode pooler.
+asyncpg's own transaction block does not look at the tag that COMMIT is answered with, so it
+reports success for an aborted transaction (the tag says ROLLBACK), and it cannot say whether a
+lost connection lost the COMMIT with it. Here BEGIN and COMMIT are sent by hand: the tag must be
+exactly COMMIT, a transaction must be open before it, a warning during it (01000: the wait for a
+standby was cut short) counts as unknown, and every exception inside rolls back. Nothing in here
+needs state of the session, so it works behind a transaction-mode pooler.
 """
 
 from collections.abc import AsyncIterator
@@ -15,20 +16,21 @@ import asyncpg
 from dpp.store.connections import Connection
 from dpp.store.sqlstates import Fault, classify_commit
 
-# One flight. Custom plans: a plan made while a table was small would be kept while it grows a thousandfold.
+# One flight. Custom plans: a plan made while a table was small would be kept while it grows a
+# thousandfold.
 BEGIN = "begin isolation level read committed; set local plan_cache_mode = force_custom_plan"
 BEGIN_SNAPSHOT = "begin isolation level repeatable read read only"
 
 
-class CommitUnknown(Exception):  # noqa: N818  # neither an error nor a success: unknown
+class CommitUnknown(Exception):  # neither an error nor a success: unknown
     """COMMIT was handed over and not answered."""
 
 
-class NotCommitted(Exception):  # noqa: N818  # a definite no
+class NotCommitted(Exception):  # a definite no
     """COMMIT was never sent, or the server refused it for a reason that may pass."""
 
 
-class CommitRefused(Exception):  # noqa: N818  # the server's word, not ours
+class CommitRefused(Exception):  # the server's word, not ours
     """COMMIT was answered by ROLLBACK, or there was nothing to commit: a bug of ours. Nothing was committed."""
 
 
@@ -55,7 +57,12 @@ async def commit(connection: Connection) -> None:
     connection.warned = False
     try:
         tag = await connection.execute("commit")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,
+    ) as error:
         match classify_commit(error):
             case Fault.UNKNOWN:
                 raise CommitUnknown(str(error)) from error

@@ -1,0 +1,168 @@
+"""The demo's node: a child process on a data directory of its own, started, waited for, ended in order.
+
+It leads a session of its own, so that Ctrl-C in the terminal reaches the demo alone, which then
+ends it; and it is told to drain by the kernel if the demo itself is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import httpx
+from attrs import define, field
+
+import dpp
+from dpp import datadir, environment
+from dpp.cli.exits import Exit, Stop, Trouble
+from dpp.datadir import RunningNode
+
+if TYPE_CHECKING:
+    from dpp.rules import Address
+
+LOOK_S = 0.05
+LOOKS_MAX = 2400  # two minutes: initdb takes one second here, and a loaded machine is slow
+STOP_S = 60  # longer than the drain and PostgreSQL's shutdown together
+TAIL_LINES = 25
+# Its own database, whatever a configuration says; and a log for people, who are shown its last lines.
+FORCED = {"DPP_DATABASE__URL": "embedded", "DPP_LOG__FORMAT": "console"}
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def free_listen(address: Address) -> str:
+    """Return the address if nobody listens there, else its host with a port that the system chooses."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a listener does
+        try:
+            probe.bind((address.host, address.port))
+        except OSError:
+            return f"{str(address).rpartition(':')[0]}:0"
+    return str(address)
+
+
+@define(eq=False)
+class Child:
+    """A running node; `log` is where its stderr goes."""
+
+    path: Path
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    node: RunningNode = field(factory=lambda: RunningNode(0))
+
+    @property
+    def alive(self) -> bool:
+        """Say whether it runs."""
+        return self.process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Return once it answers /readyz; raise `Stop` if it ends before, or never does."""
+        for _ in range(LOOKS_MAX):
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(LOOK_S)
+            if not self.alive:
+                raise self.ended()
+            found = datadir.running(self.path)
+            if found is not None and found.url and _is_ready(found.url):
+                self.node = found
+                return
+        raise self._stop(Exit.NEGATIVE, "The demo's node is not ready after two minutes.")
+
+    def postmaster(self) -> int | None:
+        """Return the pid of its PostgreSQL, if it runs one."""
+        try:
+            text = (self.path / datadir.POSTGRES / "postmaster.pid").read_text("utf-8")
+            return int(text.split("\n", 1)[0])
+        except (OSError, ValueError):
+            return None
+
+    def stop(self) -> int | None:
+        """Ask it to drain and wait for its end; return its exit status, None if it had to be killed."""
+        if self.alive:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+
+    def ended(self) -> Stop:
+        """Return the trouble of a node that ended by itself, with the last lines of its log."""
+        status = self.process.wait()
+        known = Exit.CONFIGURATION if status == Exit.CONFIGURATION else Exit.NEGATIVE
+        return self._stop(known, f"The demo's node ended with status {status}.")
+
+    def _stop(self, status: Exit, what: str) -> Stop:
+        lines = "\n     ".join(self.tail())
+        did = f"The last lines of its log:\n     {lines}" if lines else "It logged nothing."
+        return Stop(status, Trouble("demo-node", what, did))
+
+    def tail(self) -> list[str]:
+        """Return the last lines of its log."""
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+
+
+@contextmanager
+def started(path: Path, *, listen: str, management: str, config: Path) -> Iterator[Child]:
+    """Start a node on `path`; whatever happens, it has ended when this is left."""
+    arguments = ["serve", "--demo", "--data-dir", str(path), "--config", str(config)]
+    arguments += ["--listen", listen, "--management", management]
+    with tempfile.TemporaryFile(prefix="dpp-demo-") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dpp", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_environ(),
+            start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has one thread here
+        )
+        child = Child(path, process, log)
+        try:
+            yield child
+        finally:
+            child.stop()
+
+
+def lives(pid: int) -> bool:
+    """Say whether the process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _environ() -> dict[str, str]:
+    """Return the child's environment: without the settings of a real node, which are none of its.
+
+    It finds this very package, installed or not.
+    """
+    package = str(Path(dpp.__file__).resolve().parent.parent)
+    kept = {name: text for name, text in os.environ.items() if not environment.is_setting(name)}
+    path = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
+    return {**kept, **FORCED, "PYTHONPATH": path}
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes the node: let the kernel end it with this process."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

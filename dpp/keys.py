@@ -1,0 +1,89 @@
+"""API keys as text: `dpp_live_`, key id (12), `_`, secret (43), check (6), all of it base62.
+
+The key id names the row, the secret (256 bits) proves the right, the check is a CRC-32 of all
+before it: scanners and typos are told from keys before anything is looked up. Only the SHA-256 of the
+secret is stored; a hash so fast is enough, because nobody guesses 256 bits. Pure: the random bytes
+come in as an argument. Parsed by position, so no character of a secret is ever a separator.
+"""
+
+import re
+import string
+from hashlib import sha256
+from typing import Final
+from zlib import crc32
+
+from attrs import field, frozen
+
+PREFIX: Final = "dpp_live_"
+KEY_ID_CHARS: Final = 12
+SECRET_CHARS: Final = 43  # 62**43 > 2**256
+CHECK_CHARS: Final = 6  # 62**6 > 2**32
+KEY_CHARS: Final = len(PREFIX) + KEY_ID_CHARS + 1 + SECRET_CHARS + CHECK_CHARS
+SECRET_BYTES: Final = 32
+KEY_ID_BYTES: Final = 16  # 128 bits into 71: no digit is likelier than another
+RANDOM_BYTES: Final = SECRET_BYTES + KEY_ID_BYTES
+
+_DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_BASE: Final = len(_DIGITS)
+_KEY: Final = re.compile(
+    rf"{PREFIX}([0-9A-Za-z]{{{KEY_ID_CHARS}}})_([0-9A-Za-z]{{{SECRET_CHARS}}})"
+    rf"[0-9A-Za-z]{{{CHECK_CHARS}}}",
+    re.ASCII,
+)
+
+
+@frozen
+class MintedKey:
+    """A new key. `text` is shown once and never stored."""
+
+    key_id: str
+    secret_sha256: bytes
+    text: str = field(repr=False)
+
+
+@frozen
+class PresentedKey:
+    """What a well-formed key says: who it claims to be, and the digest of what would prove it."""
+
+    key_id: str
+    secret_sha256: bytes = field(repr=False)
+
+
+def mint(random_bytes: bytes) -> MintedKey:
+    """Make a key of `RANDOM_BYTES` random bytes."""
+    assert len(random_bytes) == RANDOM_BYTES
+    secret = base62(int.from_bytes(random_bytes[:SECRET_BYTES]), SECRET_CHARS)
+    number = int.from_bytes(random_bytes[SECRET_BYTES:]) % _BASE**KEY_ID_CHARS
+    key_id = base62(number, KEY_ID_CHARS)
+    text = f"{PREFIX}{key_id}_{secret}"
+    return MintedKey(key_id, digest(secret), text + check(text))
+
+
+def parse(text: str) -> PresentedKey | None:
+    """Read a key; None = it is none: wrong form or wrong check."""
+    if len(text) != KEY_CHARS:
+        return None
+    found = _KEY.fullmatch(text)
+    if found is None or check(text[:-CHECK_CHARS]) != text[-CHECK_CHARS:]:
+        return None
+    return PresentedKey(found.group(1), digest(found.group(2)))
+
+
+def digest(secret: str) -> bytes:
+    """Return what is stored of a secret."""
+    return sha256(secret.encode("ascii")).digest()
+
+
+def check(before: str) -> str:
+    """Return the six characters that end a key which begins like this."""
+    return base62(crc32(before.encode("ascii")), CHECK_CHARS)
+
+
+def base62(number: int, width: int) -> str:
+    """Write a number with exactly `width` digits, 0-9, A-Z, a-z."""
+    assert 0 <= number < _BASE**width
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, _BASE)
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,113 @@
+"""Where the database is, as whom to connect, and whether its schema is one that this release knows.
+
+The embedded cluster has three roles, each reached without a password: the node works as dpp_app,
+migrates as dpp_owner and audits as dpp_audit. An external database has one URL for work and
+perhaps another for migrations. The embedded database is migrated at start; an external one only by
+`dpp migrate up`, and a node refuses a schema it does not know.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from attrs import evolve, frozen
+
+from dpp.store import migrate, roles
+from dpp.store.connections import CONNECT_S, Address
+from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
+
+DATABASE = roles.DATABASE
+
+
+@frozen
+class Place:
+    """How to connect, for each of the three things that are done."""
+
+    app: Address
+    owner: Address
+    audit: Address
+
+
+@frozen
+class SchemaRefused(Exception):  # a refusal to start, with a remedy
+    """The schema is not the one this release knows; nothing was started."""
+
+    what: str
+    remedy: str
+
+
+def embedded_place(host: str) -> Place:
+    """Return the place of the cluster whose socket lies in `host`."""
+
+    def address(user: str) -> Address:
+        return Address({"host": host, "user": user, "database": DATABASE})
+
+    return Place(
+        address("dpp_app"), address(roles.OWNER), evolve(address("dpp_audit"), server="primary")
+    )
+
+
+def external_place(url: str, migrations_url: str | None, *, prepared: bool) -> Place:
+    """Return the place behind the operator's URLs; `prepared`: whether prepared statements may be kept."""
+    app = Address({"dsn": url}, prepared=prepared)
+    return Place(app, Address({"dsn": migrations_url or url}, prepared=False), app)
+
+
+async def ping(dsn: str) -> None:
+    """Connect and ask one query; raises while there is no answer."""
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_S)
+    try:
+        await connection.fetchval("select 1")
+    finally:
+        await connection.close()
+
+
+async def keeps_session(url: str) -> bool:
+    """Say whether this URL leads to the server itself: behind a pooler the process ids differ."""
+    connection = await asyncpg.connect(url, timeout=CONNECT_S, statement_cache_size=0)
+    try:
+        backend = await connection.fetchval("select pg_backend_pid()")
+        return bool(backend == connection.get_server_pid())
+    finally:
+        await connection.close()
+
+
+async def prepare_embedded(host: str) -> list[str]:
+    """Make roles and database where they are missing and bring the schema up; returns the migrations applied."""
+    await roles.prepare(host)
+    return await as_owner(embedded_place(host), migrate.up)
+
+
+async def assert_known(place: Place) -> None:
+    """Raise `SchemaRefused` unless the schema is the one this release was written for."""
+    match await as_owner(place, migrate.known):
+        case Current():
+            return
+        case Empty():
+            what = "The database has no schema of DPP yet."
+            remedy = "Run `dpp migrate up`, then start the node again."
+        case Behind(missing):
+            what = f"The database lacks migrations of this release: {', '.join(missing)}."
+            remedy = "Run `dpp migrate up`, then start the node again."
+        case Ahead(unknown):
+            what = f"The database has migrations of a later release: {', '.join(unknown)}."
+            remedy = (
+                "Start the release that made them, or take them back with its `dpp migrate down`."
+            )
+    raise SchemaRefused(what, remedy)
+
+
+async def as_owner(place: Place, action: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401  # what the action gives
+    """Run one of `dpp.store.migrate`'s functions on a connection of its own."""
+    connection = await asyncpg.connect(
+        **place.owner.keywords, timeout=CONNECT_S, statement_cache_size=0
+    )
+    try:
+        return await action(connection)
+    finally:
+        await connection.close()
+
+
+def described(state: SchemaState) -> str:
+    """Return the word for a state of the schema."""
+    return type(state).__name__.lower()
