@@ -22,7 +22,7 @@ help:
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
-	@echo "make schema  write sql/schema.sql from the migrations"
+	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
 	@echo "make env     .venv alone, which all of the above make first"
 	@echo "make clean   remove .venv, caches and builds"
 
@@ -46,7 +46,7 @@ lock: env
 	  --output-file requirements-dev.lock pyproject.toml
 
 schema: env
-	@$(bin)/python -m dpp.store.schema
+	@$(bin)/python scripts/generate-schema
 
 env:
 	@scripts/make-env

@@ -22,7 +22,10 @@ from dpp.pricing import Appraisal, Appraised, InputsInvalid, PackUnknown
 
 @frozen(kw_only=True)
 class Submission:
-    """A run that a client asks for. Everything in it depends on the request and on this node's packs alone."""
+    """A run that a client asks for.
+
+    Everything in it depends on the request and on this node's packs alone.
+    """
 
     run_id: UUID
     tenant_id: str
@@ -73,7 +76,7 @@ class Books:
 
 @frozen
 class Window:
-    """A tenant's rate window as clients see it: limit, what is left, and seconds until it starts anew."""
+    """A tenant's rate window: its limit, what is left, and seconds until it starts anew."""
 
     limit: int
     remaining: int
@@ -206,7 +209,7 @@ def decide(batch: Sequence[Submission], books: Books, plans: Plans) -> list[Admi
 def admit(
     submission: Submission, account: Account, earlier: Earlier | None, books: Books, plans: Plans
 ) -> Admission:
-    """Decide one submission; the first line that applies is the answer, and nothing after it is counted."""
+    """Decide one submission: the first line that applies is the answer, nothing else counts."""
     assert submission.max_cost > 0
     if submission.key_id in books.dead_keys:
         return KeyDead()
@@ -239,7 +242,7 @@ def admit(
 
 
 def unfit(submission: Submission, plan: Plan) -> Admission | None:
-    """Say what the pack or the plan has against this submission, whoever pays for it; None = nothing."""
+    """Say what the pack or the plan has against this submission; None = nothing."""
     appraisal = submission.appraisal
     if isinstance(appraisal, PackUnknown):
         return appraisal
@@ -278,7 +281,7 @@ def window_end(window_from: datetime) -> datetime:
 
 
 def admitted(account: Account, submission: Submission, now: datetime) -> Account:
-    """Return the account after this submission was created: money reserved, counted, one place further on."""
+    """Return the account after this submission: money reserved, counted, one seq further on."""
     begun = account.window_from is not None and now < window_end(account.window_from)
     after = evolve(
         account,

@@ -107,6 +107,18 @@ COMBINATIONS = (
 )
 
 
+# Settings of the contract that this version reads and checks, and then does nothing with.
+UNUSED = (
+    "http.server",
+    "redis.url",
+    "s3.bucket",
+    "sqs.queue_url",
+    "sentry.dsn",
+    "metrics.tenants",
+    "testing.failpoints",
+)
+
+
 def contradictions(
     config: Config, given: Mapping[str, Given], wrong: frozenset[str]
 ) -> Iterator[ConfigError]:
@@ -119,6 +131,13 @@ def contradictions(
         allowed = f"must {rule.allowed} {beside}"
         yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
     yield from _plans_that_admit_nothing(config, given)
+
+
+def unused(given: Mapping[str, Given], shipped: Mapping[str, Given]) -> Iterator[str]:
+    """Yield a warning for each setting that was changed and has no effect yet."""
+    for key in UNUSED:
+        if (given[key].value or None) != (shipped[key].value or None):
+            yield f"{key} ({given[key].origin}) is not used by this version"
 
 
 def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
@@ -136,8 +155,11 @@ def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Ite
 
 def exposed(given: Mapping[str, Given], file: Path | None) -> Iterator[ConfigError]:
     """Yield an error for each password that stands in a file which everybody can read."""
-    if file is None or not file.stat().st_mode & stat.S_IROTH:
-        return
+    try:
+        if file is None or not file.stat().st_mode & stat.S_IROTH:
+            return
+    except OSError:
+        return  # who reads it has said so
     for key in ("database.url", "database.migrations_url", "redis.url", "sentry.dsn"):
         value, origin = str(given[key].value), given[key].origin
         if origin == str(file) and passwords(value):

@@ -16,7 +16,7 @@ from attrs import evolve, fields
 from cattrs.errors import BaseValidationError
 
 from dpp import money
-from dpp.combinations import contradictions, exposed
+from dpp.combinations import contradictions, exposed, unused
 from dpp.environment import CONFIG_FILE, dpp_names, earlier_names, join_redis_password
 from dpp.plans import Plan
 from dpp.resources import config_dir
@@ -81,9 +81,8 @@ def load(
     if errors:
         raise ConfigErrors(tuple(errors))
     origins = MappingProxyType({key: given.origin for key, given in merged.items()})
-    warnings = [warning for layer in layers for warning in layer.warnings] + [
-        str(e) for e in readable
-    ]
+    warnings = [warning for layer in layers for warning in layer.warnings]
+    warnings += [*unused(merged, shipped.given), *(str(error) for error in readable)]
     plans = MappingProxyType(dict(config.plans))
     return evolve(config, plans=plans, origins=origins, warnings=tuple(warnings))
 

@@ -23,6 +23,6 @@ def canonical(value: object) -> bytes:
 
 
 def fingerprint(submission: Mapping[str, object]) -> bytes:
-    """Digest a decoded submission: without its key, with `max_cost_usd` already parsed to micros."""
+    """Digest a decoded submission, without its key and with `max_cost_usd` in micros."""
     assert "idempotency_key" not in submission
     return VERSION + sha256(VERSION + canonical(submission)).digest()

@@ -23,7 +23,7 @@ class RunIds:
     """Makes run ids that never go back, even when the time it is given does."""
 
     def __init__(self, unix_ms: Callable[[], int], random_bits: Callable[[int], int]) -> None:
-        """`unix_ms`: the database's time as this node reckons it. `random_bits(n)`: n random bits."""
+        """`unix_ms`: the database's time, as this node reckons it. `random_bits(n)`: n bits."""
         self._unix_ms = unix_ms
         self._random_bits = random_bits
         self._last_ms = 0

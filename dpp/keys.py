@@ -1,9 +1,9 @@
 """API keys as text: `dpp_live_`, key id (12), `_`, secret (43), check (6), all of it base62.
 
 The key id names the row, the secret (256 bits) proves the right, the check is a CRC-32 of all
-before it: scanners and typos are told from keys before anything is looked up. Only the SHA-256 of the
-secret is stored; a hash so fast is enough, because nobody guesses 256 bits. Pure: the random bytes
-come in as an argument. Parsed by position, so no character of a secret is ever a separator.
+before it: scanners and typos are told from keys before anything is looked up. Of the secret only
+the SHA-256 is stored; a hash so fast is enough, because nobody guesses 256 bits. Pure: the random
+bytes come in as an argument. Parsed by position: no character of a secret is ever a separator.
 """
 
 import re

@@ -36,7 +36,10 @@ MARGIN_SHARE = 0.2  # of short leases (tests, failover drills) the margin is thi
 
 @frozen
 class NodeLease:
-    """One tenure of one node. The id is random, so that a dead tenure stays dead whoever has its node id."""
+    """One tenure of one node.
+
+    The id is random, so that a dead tenure stays dead whoever has its node id.
+    """
 
     lease_id: UUID
     node_id: str

@@ -1,7 +1,7 @@
 """The ledger: what moves money, and between which parts of a budget.
 
-A tenant's budget is four sums, `deposited = available + held + spent`, each at least 0. Three kinds of facts move it,
-and together they are the ledger, numbered without a gap per tenant:
+A tenant's budget is four sums, `deposited = available + held + spent`, each at least 0. Three kinds
+of facts move it, and together they are the ledger, numbered without a gap per tenant:
 
     fact         kind                moves submission   reserve             available → held, the
     most the run may cost ending       settle | void       held → spent (cost) and held → available

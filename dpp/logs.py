@@ -40,9 +40,11 @@ SECRET_MIN = 6  # characters; masking the word "dpp" everywhere would leave no l
 INT_BITS_MAX = 63
 PAIR = 2
 MASK = "***"
-# What a line over LINE_BYTES_MAX keeps: what happened, to which run.
-KEPT = ("timestamp", "level", "severity", "logger", "event", "reconcile_type")
-CONTEXT = ("trace_id", "run_id", "tenant_id")
+# What stands first, and what a line over LINE_BYTES_MAX keeps: what happened, to which run.
+FIRST = (
+    *("timestamp", "level", "severity", "logger", "event"),
+    *("trace_id", "run_id", "tenant_id", "reconcile_type"),
+)
 # Libraries that say at INFO what our own events say better.
 CHATTY = ("aiobotocore", "boto3", "botocore", "httpcore", "httpx", "hypercorn.access", "urllib3")
 
@@ -58,7 +60,8 @@ _HINTS = (
     *("passphrase", "secret", "token", "credential", "key", "signature", "sig=", "x-amz-", "dsn"),
 )
 _IS = r"""["']?\]?\s{0,4}[=:]\s{0,4}"""
-_WORD = r"""(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|[^\s"',;&)}\]]+)"""
+# Any run of backslashes escapes what follows: a text may have been quoted twice.
+_WORD = r"""(?:b?"(?:[^"\\]|\\+.)*"|b?'(?:[^'\\]|\\+.)*'|[^\s"',;&)}\]]+)"""
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(form, re.IGNORECASE), mask)
     for form, mask in (
@@ -215,10 +218,13 @@ class _Cleaner:
     def __init__(self, secrets: tuple[str, ...], *, spared: str) -> None:
         self._secrets = secrets
         self._spared = spared
+        self._key = lru_cache(maxsize=1024)(self._text)  # names of fields are few
 
     def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
         trace = event.pop("exception", None)
-        cleaned = self._mapping(event, 0)
+        ordered = {name: event.pop(name) for name in FIRST if name in event}
+        ordered.update(event)
+        cleaned = self._mapping(ordered, 0)
         if trace is not None:
             cleaned["exception"] = self._trace(str(trace))
         return cleaned
@@ -229,11 +235,7 @@ class _Cleaner:
             if len(cleaned) == ITEMS_MAX:
                 cleaned["cut"] = f"{len(fields) - ITEMS_MAX} more fields"
                 break
-            key = (
-                name
-                if type(name) is str and name.isidentifier()
-                else self._text(_safely(str, name))
-            )
+            key = self._key(name if type(name) is str else _safely(str, name))
             cleaned[key] = (
                 self._masked(value) if _is_secret_name(key) else self._value(value, depth)
             )
@@ -326,7 +328,7 @@ def _bounded(
     line = render(dict(event))
     if len(line) * 4 <= LINE_BYTES_MAX or len(line.encode(errors="replace")) <= LINE_BYTES_MAX:
         return line
-    kept = {name: str(event[name])[:500] for name in (*KEPT, *CONTEXT) if name in event}
+    kept = {name: str(event[name])[:500] for name in FIRST if name in event}
     if "exception" in event:
         kept["exception"] = f"{event['exception'][:1000]}\n…\n{event['exception'][-1000:]}"
     cut = f"{len(line)} characters, with {', '.join(str(name) for name in event)}"

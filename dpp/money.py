@@ -26,7 +26,7 @@ class NotMoney(ValueError):
 
 
 def parse(text: object) -> Micros:
-    """Read an amount as it stands on the wire; anything but a string of the grammar raises `NotMoney`."""
+    """Read an amount from the wire; anything but a string of the grammar raises `NotMoney`."""
     match = GRAMMAR.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise NotMoney

@@ -1,4 +1,4 @@
-"""Plans: what a tenant may do. Set by operators in the configuration, handed to the core as one frozen value.
+"""Plans: what a tenant may do. Operators set them; the core gets one frozen value.
 
 `None` means no limit everywhere here. What spends (submits, queued and concurrent runs) is counted
 in the intake's or the claim's transaction and is exact across nodes.

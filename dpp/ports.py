@@ -1,4 +1,4 @@
-"""Ports: every verb that is asked of the store, one line each. The best table of contents of what DPP does.
+"""Ports: every verb that is asked of the store; the table of contents of what DPP does.
 
 Two implementations pass the same contract suite: `dpp.store.postgres` and the tests' fake, which
 shares the pure decisions and keeps its rows in dictionaries. Every verb is atomic, takes and
@@ -22,12 +22,15 @@ from dpp.pricing import Appraisal
 from dpp.runs import Run, Status
 from dpp.settlement import End, Settlement
 
-# ── leases and claims ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── leases and claims ────────────────────────────────────────────────────────────────────────────
 
 
 @frozen
 class Renewal:
-    """`held`: the lease row was there and alive. `fences`: every live row stamped with it. `now`: the database's."""
+    """`held`: the lease row was there and alive.
+
+    `fences`: every live row stamped with it. `now`: the database's.
+    """
 
     held: bool
     now: datetime
@@ -36,9 +39,10 @@ class Renewal:
 
 @frozen
 class Turn:
-    """A tenant to claim from: its plan's cap is looked up by the store; `lows` is one `available_at` bound a priority.
+    """A tenant to claim from; the store looks up its plan's cap.
 
-    `lows` has ten elements or none; None in it = no bound. A bound only spares dead rows: nothing below it is claimed.
+    `lows`: one `available_at` bound a priority, ten or none; None = no bound. A bound spares dead
+    rows: nothing below it is claimed.
     """
 
     tenant_id: str
@@ -47,7 +51,7 @@ class Turn:
 
 @frozen(kw_only=True)
 class Claim:
-    """What a claimer asks for: at most `limit` runs, at most `per_tenant` of each, of these packs."""
+    """What a claimer asks for: at most `limit` runs, `per_tenant` of each, of these packs."""
 
     lease: NodeLease
     turns: tuple[Turn, ...]
@@ -78,7 +82,7 @@ class LeaseGone:
     """The lease has lapsed or was ended: nothing was claimed, nothing ever will be under it."""
 
 
-# ── what the reaper sees ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── what the reaper sees ─────────────────────────────────────────────────────────────────────────
 
 
 @frozen
@@ -91,12 +95,12 @@ class Seen:
     lease_epoch: int
 
 
-# ── the node's one ear ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the node's one ear ───────────────────────────────────────────────────────────────────────────
 
 
 @frozen(kw_only=True)
 class RunEvent:
-    """Progress or a charge of an attempt, numbered by the attempt; kept only while the attempt holds its run."""
+    """Progress or a charge, numbered by its attempt; kept while that holds its run."""
 
     fence: Fence
     tenant_id: str
@@ -117,13 +121,16 @@ class Watch:
 
 @frozen
 class Changes:
-    """`canceled`: executed here, and a cancel was asked. `runs`: every watched run that is still there, as it is."""
+    """`canceled`: executed here, and a cancel was asked.
+
+    `runs`: every watched run that is still there, as it is.
+    """
 
     canceled: tuple[UUID, ...]
     runs: tuple[Run, ...]
 
 
-# ── tenants and keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── tenants and keys ─────────────────────────────────────────────────────────────────────────────
 
 
 @frozen(kw_only=True)
@@ -140,7 +147,10 @@ class Tenant:
 
 @frozen(kw_only=True)
 class Key:
-    """An API key as stored: never its secret. `expires_in_s`: by the database's clock at the time of reading."""
+    """An API key as stored: never its secret.
+
+    `expires_in_s`: by the database's clock at the time of reading.
+    """
 
     key_id: str
     tenant_id: str
@@ -167,7 +177,7 @@ class NewKey:
 
 @frozen(kw_only=True)
 class NewTenant:
-    """A tenant to make, with its first key and, where `deposit` > 0, its first deposit under `reference`."""
+    """A tenant to make, its first key and, where `deposit` > 0, its first deposit."""
 
     tenant_id: str
     plan: str
@@ -182,7 +192,7 @@ class TenantExists:
     """There is a tenant of this name; nothing was changed."""
 
 
-# ── cancel, audit ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cancel, audit ────────────────────────────────────────────────────────────────────────────────
 
 
 @frozen
@@ -264,7 +274,10 @@ class Leases(Protocol):
     async def take_lease(
         self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
     ) -> datetime:
-        """Insert the lease row; end `hand_back` first, their runs free. Returns the database's time."""
+        """Insert the lease row; end `hand_back` first, their runs free.
+
+        Returns the database's time.
+        """
         ...
 
     async def renew_lease(self, lease: NodeLease, *, lease_s: float) -> Renewal:
@@ -272,7 +285,7 @@ class Leases(Protocol):
         ...
 
     async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
-        """Delete the lease row; with `hand_back` its runs wait again, no attempt spent, else the reaper has them."""
+        """Delete the lease row; with `hand_back` its runs wait again, else the reaper has them."""
         ...
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
@@ -280,7 +293,7 @@ class Leases(Protocol):
         ...
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
-        """Delete the lease rows of earlier tenures of this node id; its runs are then the reaper's."""
+        """Delete lease rows of this node's earlier tenures; their runs are then the reaper's."""
         ...
 
 
@@ -306,7 +319,7 @@ class Settlements(Protocol):
     async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]: ...
 
     async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
-        """Set the run aside for an operator: a finding, the tenant's new submissions frozen; no money is touched."""
+        """Set the run aside: a finding, the tenant's new submissions frozen, no money touched."""
         ...
 
 
@@ -352,6 +365,10 @@ class Reads(Protocol):
     """What HTTP reads for a tenant; each one statement."""
 
     async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None: ...
+
+    async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
+        """Return those of these runs that the tenant has, in any order."""
+        ...
 
     async def list_runs(
         self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
@@ -418,14 +435,14 @@ class Store(
     """All of it: what `open_store` gives to the node."""
 
 
-# ── between the HTTP handlers and the actors ─────────────────────────────────────────────────────────────────────────
+# ── between the HTTP handlers and the actors ─────────────────────────────────────────────────────
 
 
 class Intake(Protocol):
     """The intake's mailboxes as a handler sees them."""
 
     async def submit(self, submission: Submission) -> Admission:
-        """Wait for the admission of one submission; raises `StoreUnavailable` when the mailbox is full or dropped it."""
+        """Wait for the admission; raises `StoreUnavailable` where the mailbox is full."""
         ...
 
     async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:

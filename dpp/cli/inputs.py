@@ -15,7 +15,7 @@ def _no_json(word: str) -> Never:
     raise ValueError(word)
 
 
-def value_of(text: str) -> Any:
+def value_of(text: str) -> object:
     """Return the text as JSON if it parses as JSON, else as the string it is.
 
     NaN and Infinity are words of Python's parser, not JSON: they stay strings.
@@ -26,7 +26,7 @@ def value_of(text: str) -> Any:
         return text
 
 
-def pairs(words: Iterable[str], *, as_text: bool = False) -> Pairs:
+def pairs(words: Iterable[str]) -> Pairs:
     """Return K=V words as members; a word without `=` and a name given twice are refused."""
     members: Pairs = {}
     for word in words:
@@ -37,7 +37,7 @@ def pairs(words: Iterable[str], *, as_text: bool = False) -> Pairs:
         if name in members:
             message = f"{name!r} is given twice"
             raise click.UsageError(message)
-        members[name] = text if as_text else value_of(text)
+        members[name] = value_of(text)
     return members
 
 

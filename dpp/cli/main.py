@@ -1,4 +1,4 @@
-"""The entry of the command `dpp`: its commands by name, and how each way of ending becomes a status."""
+"""The entry of the command `dpp`: its commands, and how each way of ending becomes a status."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from collections.abc import Sequence
 
 import click
 
-from dpp.cli import audit, config, demo, key, migrate, money, run, serve, tenant, version
+from dpp.cli import audit, config, key, migrate, money, run, serve, tenant, version
 from dpp.cli.command import Group
+from dpp.cli.demo.command import demo
 from dpp.cli.exits import Exit, Trouble
 from dpp.cli.output import Output
 from dpp.cli.session import Session
 from dpp.cli.troubles import explain
+from dpp.version import VERSION
 
 
 @click.group("dpp", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version.VERSION, "--version", message="dpp %(version)s")
-def dpp() -> None:
-    """DPP sells runs: money is reserved, a pack executes, the actual cost is settled exactly once."""
+@click.version_option(VERSION, "--version", message="dpp %(version)s")
+def cli() -> None:
+    """DPP sells runs: money is reserved, a pack executes, the cost is settled exactly once."""
 
 
 for command in (
     serve.serve,
-    demo.demo,
+    demo,
     tenant.tenant,
     key.key,
     money.deposit,
@@ -35,7 +37,7 @@ for command in (
     config.config,
     version.version,
 ):
-    dpp.add_command(command)
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def call(arguments: Sequence[str]) -> int:
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session = Session(Output(as_json="--json" in before))  # what comes before parsing, errors too
     try:
-        return int(dpp.main(arguments, "dpp", standalone_mode=False, obj=session) or Exit.GOOD)
+        return int(cli.main(arguments, "dpp", standalone_mode=False, obj=session) or Exit.GOOD)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.USAGE

@@ -21,11 +21,12 @@ def migrate() -> None:
 
 
 def _ask(session: Session, action: str, **more: Any) -> dict[str, Any]:
-    import trio  # noqa: PLC0415 - slow, as is the node
+    config = session.node_config()
+    import trio
 
-    from dpp import node  # noqa: PLC0415
+    from dpp import node
 
-    ask = partial(node.migrate, session.config(), action, data_dir=session.data_dir(), **more)
+    ask = partial(node.migrate, config, action, data_dir=session.data_dir(), **more)
     answer: dict[str, Any] = trio.run(ask)
     session.out.result(answer)
     return answer

@@ -64,10 +64,11 @@ class Output:
         """Print a table for people; the columns in `numbers` stand to the right."""
         if self.as_json:
             return
-        from rich.table import Table  # noqa: PLC0415 - slow, and JSON needs none
-        from rich.text import Text  # noqa: PLC0415
+        from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        look: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+        table = Table(title=title, title_justify="left", **look)
         for column in columns:
             table.add_column(column, justify="right" if column in numbers else "left")
         for row in rows:
@@ -80,7 +81,7 @@ class Output:
 
     def console(self) -> Console:
         """Return rich's console on stdout."""
-        from rich.console import Console  # noqa: PLC0415 - slow, and JSON needs none
+        from rich.console import Console
 
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         return Console(width=width, markup=False, emoji=False, highlight=False)

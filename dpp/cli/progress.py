@@ -78,8 +78,8 @@ class Bar:
     _task: TaskID | None = field(default=None, init=False)
 
     def __enter__(self) -> Self:
-        from rich.console import Console  # noqa: PLC0415 - slow, and pipes need none
-        from rich.progress import (  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import (
             BarColumn,
             Progress,
             SpinnerColumn,
@@ -90,8 +90,9 @@ class Bar:
 
         status = TextColumn("{task.fields[status]:<10}", markup=False)
         note = TextColumn("{task.fields[note]}", markup=False)
-        columns = (SpinnerColumn(), status, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), note)
-        self._progress = Progress(*columns, console=Console(stderr=True, markup=False, emoji=False))
+        bar = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        console = Console(stderr=True, markup=False, emoji=False)
+        self._progress = Progress(SpinnerColumn(), status, *bar, note, console=console)
         self._progress.start()
         return self
 
@@ -105,12 +106,15 @@ class Bar:
 
     def __call__(self, run: Run) -> None:
         """Show the run as it is now."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=None, status="", note="")
         known = run.ended or run.progress is not None
         fraction = 1.0 if run.ended else run.progress.fraction if run.progress else 0.0
         note = clean(run.progress.note or "") if run.progress else ""
-        fields = {"status": str(run.status), "note": note}
-        total = 1.0 if known else None
-        if self._task is None:
-            self._task = self._progress.add_task("", total=total, completed=fraction, **fields)
-        else:
-            self._progress.update(self._task, total=total, completed=fraction, **fields)
+        self._progress.update(
+            self._task,
+            total=1.0 if known else None,
+            completed=fraction,
+            status=str(run.status),
+            note=note,
+        )

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from dpp.client.admin import Admin
     from dpp.client.runs import Client
     from dpp.client.transport import Retries
-    from dpp.rules import Address
+    from dpp.urls import Address
 
 KEY_LIVES_S = 600  # long enough for a command, short enough to be forgotten
-ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a listener binds, mapped to what reaches it
+KNOCK_S = 5
+# What a listener binds, and what reaches it.
+ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 NO_TOKEN = Trouble(
     "no-admin-token",
     "There is no admin token to ask the node with.",
@@ -61,35 +65,45 @@ def operator_name() -> str:
 
 def admin(session: Session, operator: str | None = None) -> Admin:
     """Return the operator's client."""
-    from dpp.client.admin import Admin  # noqa: PLC0415 - httpx is slow to import
+    from dpp.client.admin import Admin
 
     url, running = _url(session, management=True)
     token = _admin_token(session, running=running)
-    return Admin(url, token, operator or operator_name(), _retries())
+    if not token:
+        _knock(url)
+        raise Stop(Exit.USAGE, NO_TOKEN)
+    return Admin(url, token, operator or operator_name(), _retries(session))
 
 
 def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
     """Return a tenant's client, by the key given or by one that the admin API makes when asked."""
-    from dpp.client.keys import Renewed  # noqa: PLC0415 - httpx is slow to import
-    from dpp.client.runs import Client  # noqa: PLC0415
+    from dpp.client.keys import Renewed
+    from dpp.client.runs import Client
 
     if not api_key and not tenant:
         raise Stop(Exit.USAGE, NO_KEY)
     url, _ = _url(session, management=False)
     if tenant is None:
-        return Client(url, api_key or "", _retries())
+        return Client(url, api_key or "", _retries(session))
 
     def make() -> str:
         with admin(session) as asked:
             key: str = asked.create_key(tenant, lives_s=KEY_LIVES_S)["api_key"]
         return key
 
-    return Client(url, Renewed(make), _retries())
+    return Client(url, Renewed(make), _retries(session))
 
 
-def _retries() -> Retries:
-    from dpp.client.transport import Retries  # noqa: PLC0415 - httpx is slow to import
+def _retries(session: Session) -> Retries:
+    """Return how commands ask again: aloud, and not where nobody ever answered."""
+    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+    from dpp.client.transport import Retries
+
+    def tell(details: RetryDetails) -> None:
+        session.out.note(f"{details.caused_by}; asking again in {details.wait_for:.1f} s")
+
+    set_on_retry_hooks([tell])
     return Retries(at_first=False)
 
 
@@ -118,13 +132,23 @@ def _url_of(address: Address) -> str:
     return f"http://{host}:{address.port}"
 
 
+def _knock(url: str) -> None:
+    """Raise `Unreachable` if nobody listens: that comes before any question of tokens."""
+    from dpp.client.faults import Unreachable
+
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), KNOCK_S).close()
+    except OSError as error:
+        raise Unreachable(url, str(error), sent=False) from error
+
+
 def _admin_token(session: Session, *, running: bool) -> str:
     """Return the first token there is; the data directory's goes first where its node is asked."""
     ours = os.environ.get("DPP_ADMIN_TOKEN", "")
     token = (_local_token(session) or ours) if running else (ours or _local_token(session))
-    if not token:
-        raise Stop(Exit.USAGE, NO_TOKEN)
-    return token
+    return token or ""
 
 
 def _local_token(session: Session) -> str | None:

@@ -62,7 +62,6 @@ def _verdict(run: Run) -> int:
 @click.option("--inputs", "file", type=click.File("rb"), help="A file with all inputs as JSON.")
 @click.option("--timebox", "timebox_s", type=int, metavar="S", help="How long it may take.")
 @click.option("--priority", type=int, metavar="0-9", help="0 goes first; 5 if not given.")
-@click.option("--metadata", multiple=True, metavar="K=V", help="A note to keep with the run.")
 @click.option("--idempotency-key", metavar="KEY", help="Names the submission; else one is made.")
 @click.option("--wait", is_flag=True, help="Follow it to its end; status 1 unless COMPLETED.")
 @by_tenant
@@ -76,14 +75,13 @@ def submit(  # noqa: PLR0913 - one parameter an option
     file: IO[bytes] | None,
     timebox_s: int | None,
     priority: int | None,
-    metadata: tuple[str, ...],
     idempotency_key: str | None,
     wait: bool,
     api_key: str | None,
     tenant: str | None,
 ) -> int:
     """Submit a run; with --wait, follow it to its end."""
-    from dpp.client.runs import Submission  # noqa: PLC0415 - httpx is slow to import
+    from dpp.client.runs import Submission
 
     base = words.read_object(file.read(), file.name) if file is not None else {}
     submission = Submission(
@@ -92,7 +90,6 @@ def submit(  # noqa: PLR0913 - one parameter an option
         inputs={**base, **words.pairs(members)},
         timebox_s=timebox_s,
         priority=priority,
-        metadata=words.pairs(metadata, as_text=True) if metadata else None,
     )
     with _client(session, api_key, tenant) as client:
         submitted = client.submit(submission, idempotency_key=idempotency_key)
@@ -118,7 +115,7 @@ def show(session: Session, run_id: str, api_key: str | None, tenant: str | None)
 @click.option("--idempotency-key", metavar="KEY", help="Only the run that this key names.")
 @by_tenant
 @with_session
-def list_(  # noqa: PLR0913 - one parameter an option
+def list_(
     session: Session,
     *,
     limit: int,

@@ -29,7 +29,7 @@ class Session:
 
     def config(self, **flags: str | None) -> Config:
         """Return the configuration with these flags on top; raises `ConfigErrors`."""
-        from dpp import config  # noqa: PLC0415 - slow, and many commands need none
+        from dpp import config
 
         if self._config is None or flags:
             given = {"data_dir": self.data_dir_flag, **flags}
@@ -37,6 +37,14 @@ class Session:
             for warning in self._config.warnings:
                 self.out.note(f"warning: {warning}")
         return self._config
+
+    def node_config(self, **flags: str | None) -> Config:
+        """Return the configuration for what runs here and now, and log as it says."""
+        from dpp import config, logs
+
+        chosen = self.config(**flags)
+        logs.configure(chosen.log.level, chosen.log.format, secrets=config.secrets(chosen))
+        return chosen
 
     def data_dir(self) -> Path:
         """Return the data directory that these flags, this environment and configuration name."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dpp.client.values import Run
 
 BUDGET = ("deposited_usd", "available_usd", "held_usd", "spent_usd")
-LEDGER = ("seq", "kind", "amount_usd", "cost_usd", "returned_usd", "run_id", "reference", "created_at")
 USD = ("amount_usd", "cost_usd", "returned_usd")
+LEDGER = ("seq", "kind", *USD, "run_id", "reference", "created_at")
 RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
 TENANTS = ("tenant_id", "plan", "state", *BUDGET)
 OFFENDERS_SHOWN = 5
@@ -85,8 +85,9 @@ def show_ledger(out: Output, transfers: Documents, *, title: str | None = None) 
 def tenant_row(tenant: Mapping[str, Any]) -> Sequence[object]:
     """Return one line of a list of tenants."""
     budget = tenant.get("budget") or {}
-    state = "suspended" if tenant.get("suspended") else "frozen" if tenant.get("frozen") else "active"
-    return (tenant.get("tenant_id"), tenant.get("plan"), state, *(budget.get(name) for name in BUDGET))
+    state = next((word for word in ("suspended", "frozen") if tenant.get(word)), "active")
+    sums = (budget.get(name) for name in BUDGET)
+    return (tenant.get("tenant_id"), tenant.get("plan"), state, *sums)
 
 
 def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = None) -> None:

@@ -14,6 +14,7 @@ from dpp.cli.exits import Exit, Stop, Trouble
 
 if TYPE_CHECKING:
     from dpp.client.faults import Problem
+    from dpp.settings import ConfigError
 
 START = "Start one with `dpp serve`, or name the right one with DPP_URL and DPP_MANAGEMENT_URL."
 TODO: Mapping[str, str] = {
@@ -23,6 +24,8 @@ TODO: Mapping[str, str] = {
     "tenant-suspended": "`dpp tenant resume TENANT` lets it submit again.",
     "tenant-frozen": "`dpp audit` shows the open finding.",
     "unauthorized": "Check the key or token: `dpp key create TENANT` makes another key.",
+    "tenant-exists": "`dpp tenant show TENANT` shows it; `dpp key create TENANT` makes it a key.",
+    "reference-reused": "Use another --reference for another transfer.",
     "idempotency-key-reused": "Use another --idempotency-key for another request.",
     "quota-exceeded": "Wait as long as it says, or give the tenant another plan.",
     "temporary-reduced-capacity": "Try again: nothing was done.",
@@ -53,7 +56,7 @@ def _of_stop(error: BaseException) -> Stop | None:
 
 
 def _of_client(error: BaseException) -> Stop | None:
-    from dpp.client import faults  # noqa: PLC0415 - only when something went wrong
+    from dpp.client import faults
 
     if isinstance(error, faults.Unreachable):
         did = "The request may have been carried out." if error.sent else "DPP asked nothing."
@@ -81,7 +84,7 @@ def _of_problem(problem: Problem, retry_after_s: float | None) -> Trouble:
 
 
 def _of_configuration(error: BaseException) -> Stop | None:
-    from dpp.datadir import DataDirError  # noqa: PLC0415 - only when something went wrong
+    from dpp.datadir import DataDirError
 
     if isinstance(error, DataDirError):
         trouble = Trouble("data-directory", error.what, error.did, error.remedy)
@@ -96,7 +99,7 @@ def _of_configuration(error: BaseException) -> Stop | None:
     return None
 
 
-def _error_document(wrong: Any) -> dict[str, str]:
+def _error_document(wrong: ConfigError) -> dict[str, str]:
     return {
         "origin": wrong.origin,
         "key": wrong.key,
@@ -114,5 +117,3 @@ def _of_node(error: BaseException) -> Stop | None:
         what = words[0] or str(error)
         return Stop(Exit.CONFIGURATION, Trouble("start-refused", what, words[1], words[2]))
     return None
-
-

@@ -42,7 +42,7 @@ class Problem:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], status: int) -> Problem:
-        """Read a problem leniently: a server that cannot say what is wrong is no reason to crash."""
+        """Read a problem leniently: one that is not well said is no reason to crash."""
         errors = document.get("errors")
         return cls(
             type=str(document.get("type", "about:blank")),
@@ -64,7 +64,7 @@ class ClientError(Exception):
     """The base of all that a client raises."""
 
 
-class Unreachable(ClientError):  # noqa: N818 - says what is the case
+class Unreachable(ClientError):
     """No answer came from `url`: nothing listens there, it hung up, or it took too long."""
 
     def __init__(self, url: str, why: str, *, sent: bool) -> None:
@@ -73,7 +73,7 @@ class Unreachable(ClientError):  # noqa: N818 - says what is the case
         self.sent = sent  # the request may have been carried out
 
 
-class BadAnswer(ClientError):  # noqa: N818 - says what is the case
+class BadAnswer(ClientError):
     """Something answered at `url`, but not as DPP does: a proxy, or another service."""
 
     def __init__(self, url: str, status: int, why: str) -> None:
@@ -81,7 +81,7 @@ class BadAnswer(ClientError):  # noqa: N818 - says what is the case
         self.url, self.status, self.why = url, status, why
 
 
-class Refused(ClientError):  # noqa: N818 - says what is the case
+class Refused(ClientError):
     """The server answered with a problem; `retry_after_s` is what it said, if it did."""
 
     def __init__(self, problem: Problem, *, retry_after_s: float | None = None) -> None:

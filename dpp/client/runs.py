@@ -5,18 +5,17 @@ One idempotency key names a submission over all its retries, so a lost answer ne
 
 from __future__ import annotations
 
-import time
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from attrs import define, field, frozen
 
 from dpp.client.keys import Bearer
-from dpp.client.transport import Document, Retries, Transport
+from dpp.client.transport import Connected, Document, Retries, Transport
 from dpp.client.values import Budget, Run, Transfer
 
 PAGE = 200  # the most that a list gives at once
@@ -33,7 +32,6 @@ class Submission:
     inputs: Mapping[str, Any] = field(factory=dict)
     timebox_s: int | None = None
     priority: int | None = None
-    metadata: Mapping[str, str] | None = None
 
     def document(self) -> Document:
         """Return the request's body."""
@@ -43,7 +41,6 @@ class Submission:
             "max_cost_usd": self.max_cost_usd,
             "timebox_s": self.timebox_s,
             "priority": self.priority,
-            "metadata": None if self.metadata is None else dict(self.metadata),
         }
         return {name: value for name, value in members.items() if value is not None}
 
@@ -57,32 +54,22 @@ class Page:
 
 
 @define(eq=False)
-class Client:
+class Client(Connected):
     """A context manager. `key` is an API key, or what signs requests."""
 
     url: str
     key: str | httpx.Auth = field(repr=False)
     retries: Retries = field(factory=Retries)
-    _transport: Transport = field(init=False)
+    _closed: threading.Event = field(factory=threading.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         auth = Bearer(self.key) if isinstance(self.key, str) else self.key
         self._transport = Transport(self.url, auth, self.retries)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+        """Close the connections, and end the pauses of a `watch` in another thread."""
+        self._closed.set()
+        super().close()
 
     def submit(self, submission: Submission, *, idempotency_key: str | None = None) -> Run:
         """Submit once, however often it has to be asked; returns the run, new or of before."""
@@ -108,7 +95,7 @@ class Client:
             yield run
             if run.ended:
                 return
-            time.sleep(PAUSE_S)
+            self._closed.wait(PAUSE_S)
 
     def wait(self, run_id: str) -> Run:
         """Return the run when it has ended."""

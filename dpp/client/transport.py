@@ -17,7 +17,7 @@ import httpx
 import stamina
 from attrs import define, field, frozen
 
-from dpp.client.faults import BadAnswer, ClientError, Problem, Refused, Unreachable
+from dpp.client.faults import BadAnswer, Problem, Refused, Unreachable
 from dpp.version import VERSION
 
 Document: TypeAlias = dict[str, Any]
@@ -31,7 +31,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @frozen
 class Retries:
-    """How often and how long. Where `at_first` is off, a server that never answered is not waited for."""
+    """How often and how long. `at_first` off: a server that never answered is not waited for."""
 
     attempts: int = 8
     total_s: float = 90.0  # longer than any Retry-After of a rate, which is at most its window
@@ -41,7 +41,7 @@ class Retries:
 
 @define(eq=False)
 class Transport:
-    """A context manager; `auth` is whatever httpx takes, here a bearer of some kind."""
+    """The connections; `auth` is whatever httpx takes, here a bearer of some kind."""
 
     url: str
     auth: httpx.Auth
@@ -59,17 +59,6 @@ class Transport:
             headers={"User-Agent": f"dpp/{VERSION}", "Accept": "application/json"},
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -80,7 +69,6 @@ class Transport:
         params: Mapping[str, str | int] | None = None,
         *,
         wait_s: float = 0,
-        at_503: bool = False,
     ) -> Document:
         """Return the document at `path`; `wait_s` is how long the server was asked to wait."""
         return self._ask("GET", path, params=params, repeatable=True, wait_s=wait_s)
@@ -93,7 +81,7 @@ class Transport:
         repeatable: bool,
         headers: Mapping[str, str] | None = None,
     ) -> Document:
-        """Return the answer to `body`; `repeatable` says that asking twice does the same as once."""
+        """Return the answer to `body`; `repeatable`: asking twice does the same as once."""
         return self._ask("POST", path, body=body or {}, headers=headers, repeatable=repeatable)
 
     def delete(self, path: str) -> Document:
@@ -133,7 +121,9 @@ class Transport:
         wait_s: float = 0,
     ) -> Document:
         url = self.url.rstrip("/") + path
-        heads = {**(headers or {}), **({} if content is None else {"Content-Type": "application/json"})}
+        heads = dict(headers or {})
+        if content is not None:
+            heads["Content-Type"] = "application/json"
         timeout = httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S)
         try:
             answer = self._http.request(
@@ -202,4 +192,23 @@ def _why(error: httpx.TransportError) -> str:
     return str(error) or type(error).__name__
 
 
-__all__ = ["ClientError", "Document", "Retries", "Transport"]
+@define(eq=False)
+class Connected:
+    """The base of the clients: a context manager around one transport."""
+
+    _transport: Transport = field(init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()

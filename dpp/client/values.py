@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import cattrs
 from attrs import field, frozen
 
 from dpp.runs import TERMINAL, Status
-
-Value = TypeVar("Value", bound="Answer")
 
 
 @frozen(kw_only=True)
@@ -25,7 +23,7 @@ class Answer:
     document: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @classmethod
-    def of(cls: type[Value], document: Mapping[str, Any]) -> Value:
+    def of(cls, document: Mapping[str, Any]) -> Self:
         """Structure a document."""
         return _converter.structure({**document, "document": document}, cls)
 
@@ -109,7 +107,7 @@ class Transfer(Answer):
     reason: str | None = None
 
 
-def _datetime(text: Any, _: type[datetime]) -> datetime:
+def _datetime(text: str, _: type[datetime]) -> datetime:
     return datetime.fromisoformat(text)
 
 

@@ -31,17 +31,22 @@ class NotJson:
     detail: str
 
 
+TOO_MANY: Final = NotJson(f"more than {NODES_MAX} values in one submission")
+TOO_DEEP: Final = NotJson(f"nested more than {DEPTH_MAX} levels")
+
+
 class _Refused(ValueError):
     """Raised by the hooks, out of the parser."""
 
 
-def decode_object(
-    data: bytes, *, nodes_max: int = NODES_MAX, depth_max: int = DEPTH_MAX
-) -> Object | NotJson:
+def decode_object(data: bytes) -> Object | NotJson:
     """Return the JSON object that `data` is, by the strictest reading."""
-    refused = _scan(data, nodes_max, depth_max)
-    if refused is not None:
-        return refused
+    nodes = measure(data, nodes_max=NODES_MAX)
+    return nodes if isinstance(nodes, NotJson) else parse(data)
+
+
+def parse(data: bytes) -> Object | NotJson:
+    """Return the JSON object that measured `data` is."""
     try:
         value = _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -50,11 +55,9 @@ def decode_object(
         return NotJson(str(reason))
     except json.JSONDecodeError as error:
         return NotJson(f"{error.msg} at character {error.pos}")
-    except RecursionError:  # the scan has seen to it; a second lock on this door
-        return NotJson(f"nested more than {depth_max} levels")
-    if type(value) is not dict:
-        return NotJson("the body must be a JSON object")
-    return value
+    except RecursionError:  # `measure` has seen to it; a second lock on this door
+        return TOO_DEEP
+    return value if type(value) is dict else NotJson("the body must be a JSON object")
 
 
 def count_nodes(value: object) -> int:
@@ -73,19 +76,16 @@ def count_nodes(value: object) -> int:
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────
 
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[]{},"))
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _ALIKE: Final = bytes.maketrans(b"{}", b"[]")
 _NUL: Final = re.compile(rb"\\u0000")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
-def _scan(data: bytes, nodes_max: int, depth_max: int) -> NotJson | None:
-    escaped = b"\\" in data
-    if escaped:
-        data = data.replace(
-            b"\\\\", b""
-        )  # from the left: what is left of a run escapes what follows
+def measure(data: bytes, *, nodes_max: int, depth_max: int = DEPTH_MAX) -> int | NotJson:
+    """Count the nodes, building nothing; refuse too many, too deep, and what strings hide."""
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"")  # from the left: what is left of a run is an escape
         if _NUL.search(data):
             return NotJson("a string holds U+0000")
         if _SURROGATE.search(data) and _SURROGATE.search(_PAIR.sub(b"", data)):
@@ -93,22 +93,25 @@ def _scan(data: bytes, nodes_max: int, depth_max: int) -> NotJson | None:
         data = data.replace(b'\\"', b"")
     outside = b"".join(data.split(b'"')[::2])  # what stands outside of strings
     structure = outside.translate(None, _NOT_STRUCTURE)
-    opened = structure.count(b"[") + structure.count(b"{")
-    if opened + structure.count(b",") > nodes_max:
-        return NotJson(f"more than {nodes_max} values")
-    return _too_deep(structure.translate(_ALIKE, b","), depth_max)
+    nodes = structure.count(b"[") + structure.count(b"{") + structure.count(b",")
+    if nodes > nodes_max:
+        return TOO_MANY
+    return _misnested(structure.translate(_ALIKE, b","), depth_max) or nodes
 
 
-def _too_deep(brackets: bytes, depth_max: int) -> NotJson | None:
+def _misnested(brackets: bytes, depth_max: int) -> NotJson | None:
     """Take off level after level; what is left after the last is too deep, or does not match."""
+    deeper = b"[" * (depth_max + 1)
     for _ in range(depth_max):
         if not brackets:
             return None
+        if deeper in brackets:  # so that a deep one costs no more than a look
+            return TOO_DEEP
         before = len(brackets)
         brackets = brackets.replace(b"[]", b"")
         if len(brackets) == before:
             return NotJson("the brackets do not match")
-    return NotJson(f"nested more than {depth_max} levels") if brackets else None
+    return TOO_DEEP if brackets else None
 
 
 # ── the parser's hooks ───────────────────────────────────────────────────────────────────────────

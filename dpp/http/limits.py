@@ -7,7 +7,7 @@ first thing counted in it. What is kept is bounded: under a flood of names the o
 
 from functools import lru_cache
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import http_sf
 import trio
@@ -59,10 +59,16 @@ def window_headers(policy: str, window: Window | None) -> tuple[Header, ...]:
     """Return `RateLimit-Policy` and `RateLimit` of an answer; nothing where there is no limit."""
     if window is None:
         return ()
-    left = http_sf.ser([(policy, {"r": window.remaining, "t": window.reset_s})])
+    left = _item(policy, r=window.remaining, t=window.reset_s)
     return (_policy(policy, window.limit), header("ratelimit", left))
 
 
 @lru_cache(maxsize=256)
 def _policy(policy: str, limit: int) -> Header:
-    return header("ratelimit-policy", http_sf.ser([(policy, {"q": limit, "w": WINDOW_S})]))
+    return header("ratelimit-policy", _item(policy, q=limit, w=WINDOW_S))
+
+
+def _item(name: str, **parameters: int) -> str:
+    """Return a list of one string with parameters, by RFC 8941."""
+    item: tuple[str, dict[str, Any]] = (name, dict(parameters))
+    return http_sf.ser([item])

@@ -23,8 +23,10 @@ from dpp.logs import get_logger
 
 T = TypeVar("T")
 
-IN_FLIGHT_MAX = 512  # operations handed over and not answered: far over what the pools run, under what hurts memory
-STOP_S = 5.0  # the loop has nothing to do any more when it is stopped; past this the thread is left behind
+# operations handed over and not answered: far over what the pools run, under what hurts memory
+IN_FLIGHT_MAX = 512
+# the loop has nothing to do any more when it is stopped; past this the thread is left behind
+STOP_S = 5.0
 
 log = get_logger(__name__)
 
@@ -124,7 +126,10 @@ class Bridge:
 
 @asynccontextmanager
 async def open_bridge(switch_interval_s: float | None = None) -> AsyncIterator[Bridge]:
-    """Run a bridge for the length of the block. `switch_interval_s`: see sys.setswitchinterval; None leaves it."""
+    """Run a bridge for the length of the block.
+
+    `switch_interval_s`: see sys.setswitchinterval; None leaves it.
+    """
     if switch_interval_s is not None:
         sys.setswitchinterval(switch_interval_s)
     bridge = Bridge()

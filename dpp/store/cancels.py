@@ -1,4 +1,4 @@
-"""Cancelling: lock the budget, ask by one UPDATE of the live row, and end it in the same transaction if it was QUEUED.
+"""Cancelling: lock the budget, ask by one UPDATE of the live row, end it there if QUEUED.
 
 "QUEUED, else PROCESSING" in two guarded statements would lose an acknowledged cancel to a claim
 between them.

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, in three small pools: one that keeps the lease, some for work, some for reads.
+"""Connections to PostgreSQL, in three small pools: for the lease, for work, for reads.
 
 Why not the driver's own pool: giving a connection back there waits without limit for a cancel that
 is pending, costs a round trip for a reset that means nothing behind a pooler, and drops the log
@@ -29,7 +29,7 @@ class Connection(asyncpg.Connection):
 
 @frozen
 class Address:
-    """How to connect: the driver's keywords, and whether prepared statements may be kept (not behind some poolers)."""
+    """How to connect; `prepared`: statements may be kept, which some poolers break."""
 
     keywords: Mapping[str, Any]
     prepared: bool = True
@@ -67,7 +67,7 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
-        """Lend a connection; past `wall_s` it is terminated, and whoever uses it sees a lost connection."""
+        """Lend a connection; past `wall_s` it is cut, and whoever uses it sees it lost."""
         async with self._places:
             connection = await self._take()
             alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)

@@ -51,7 +51,7 @@ FREE_BYTES_MIN = 48 << 20  # three WAL segments: less is a PANIC at the first ch
 
 @frozen
 class Endpoint:
-    """Where the embedded server listens. Who we are is asked of the kernel: there is no password."""
+    """Where the embedded server listens. There is no password: the kernel says who we are."""
 
     host: str  # the directory of the socket
 

@@ -25,7 +25,10 @@ from dpp.store.transactions import transaction
 async def end_runs(
     connection: Connection, batch: Sequence[End], *, wait: bool, attempts_max: int
 ) -> list[Settlement | Busy]:
-    """End a batch of attempts in one transaction. Asked again under the same `ending_id`s it answers the same."""
+    """End a batch of attempts in one transaction.
+
+    Asked again under the same `ending_id`s it answers the same.
+    """
     tenant_ids = sorted({end.tenant_id for end in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection):
@@ -102,7 +105,7 @@ async def write(connection: Connection, endings: Sequence[Ending]) -> None:
 
 
 async def requeue(connection: Connection, requeues: Sequence[tuple[Fence, int]]) -> int:
-    """Let attempts wait again, their live rows locked by this transaction; returns how many were written."""
+    """Let attempts wait again, their rows locked by now; returns how many were written."""
     if not requeues:
         return 0
     rows = await queries.requeue_runs.fetch(
@@ -123,7 +126,7 @@ async def take_back(
     *,
     attempts_max: int,
 ) -> int:
-    """Requeue or end runs whose attempt was lost, where they are still as seen and nobody holds them."""
+    """Requeue or end runs whose attempt was lost, where they are still as seen and free."""
     async with transaction(connection):
         taken: list[tuple[Fence, int]] = []
         endings: list[Ending] = []
@@ -162,7 +165,7 @@ async def still_as_seen(
     *,
     expired: bool = False,
 ) -> Any:  # noqa: ANN401  # an async iterator of (LiveRun, UUID, int); see below
-    """Lock budgets, then runs, skipping what is held; yield each run that is still as the scan saw it.
+    """Lock budgets, then runs, skipping what is held; yield each run that is still as seen.
 
     `endings` grows while the caller works: each one takes the next place in its tenant's ledger.
     """
@@ -187,7 +190,10 @@ async def still_as_seen(
 
 
 async def quarantine_run(connection: Connection, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
-    """Set a run aside with a finding, and freeze its tenant's new submissions. Asked again it changes nothing."""
+    """Set a run aside with a finding, and freeze its tenant's new submissions.
+
+    Asked again it changes nothing.
+    """
     text = msgspec.json.encode(evidence, enc_hook=str).decode()
     async with transaction(connection):
         row = await queries.quarantine_run.fetch_one(connection, run_id=run_id, evidence=text)

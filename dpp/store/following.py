@@ -1,4 +1,4 @@
-"""The follower's verb: events out, cancels and watched runs in, one transaction of at most a second."""
+"""The follower's verb: events out, cancels and watched runs in; at most a second."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -20,7 +20,10 @@ async def follow(
     watching: Sequence[Watch],
     events: Sequence[RunEvent],
 ) -> Changes:
-    """Store events of attempts that hold their runs; return cancels and watched runs. Asked again, nothing doubles."""
+    """Store events of attempts that hold their runs; return cancels and watched runs.
+
+    Asked again, nothing doubles.
+    """
     async with transaction(connection, BEGIN_BOUNDED):
         if events:
             await store_events(connection, events)

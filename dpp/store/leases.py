@@ -20,7 +20,7 @@ from dpp.store.transactions import transaction
 async def take_lease(
     connection: Connection, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
 ) -> datetime:
-    """Insert the lease row, after ending the tenures that an outage kept this node from ending: their runs are free."""
+    """Insert the lease row, after ending tenures that an outage kept open: their runs are free."""
     async with transaction(connection):
         for owed in hand_back:
             await queries.end_lease.fetch(connection, lease_id=owed.lease_id)
@@ -67,7 +67,7 @@ async def hand_back_runs(connection: Connection, fences: Sequence[Fence]) -> int
 
 
 async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:
-    """Delete the lease rows of this node's earlier tenures; waits for a backend that still sits in a claim."""
+    """Delete the lease rows of this node's earlier tenures; waits for claims in flight."""
     async with transaction(connection):
         rows = await queries.end_earlier_leases.fetch(
             connection, node_id=lease.node_id, lease_id=lease.lease_id

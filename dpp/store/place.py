@@ -7,7 +7,7 @@ perhaps another for migrations. The embedded database is migrated at start; an e
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar, assert_never
 
 import asyncpg
 from attrs import evolve, frozen
@@ -15,6 +15,8 @@ from attrs import evolve, frozen
 from dpp.store import migrate, roles
 from dpp.store.connections import CONNECT_S, Address
 from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
+
+T = TypeVar("T")
 
 DATABASE = roles.DATABASE
 
@@ -48,7 +50,7 @@ def embedded_place(host: str) -> Place:
 
 
 def external_place(url: str, migrations_url: str | None, *, prepared: bool) -> Place:
-    """Return the place behind the operator's URLs; `prepared`: whether prepared statements may be kept."""
+    """Return the place behind the operator's URLs; `prepared`: see `Address`."""
     app = Address({"dsn": url}, prepared=prepared)
     return Place(app, Address({"dsn": migrations_url or url}, prepared=False), app)
 
@@ -73,31 +75,36 @@ async def keeps_session(url: str) -> bool:
 
 
 async def prepare_embedded(host: str) -> list[str]:
-    """Make roles and database where they are missing and bring the schema up; returns the migrations applied."""
+    """Make roles and database if missing, bring the schema up; returns migrations applied."""
     await roles.prepare(host)
     return await as_owner(embedded_place(host), migrate.up)
 
 
 async def assert_known(place: Place) -> None:
     """Raise `SchemaRefused` unless the schema is the one this release was written for."""
-    match await as_owner(place, migrate.known):
-        case Current():
-            return
+    state = await as_owner(place, migrate.known)
+    if not isinstance(state, Current):
+        raise refusal(state)
+
+
+def refusal(state: Empty | Behind | Ahead) -> SchemaRefused:
+    """Say what is wrong with a schema, and what to do."""
+    match state:
         case Empty():
             what = "The database has no schema of DPP yet."
-            remedy = "Run `dpp migrate up`, then start the node again."
         case Behind(missing):
             what = f"The database lacks migrations of this release: {', '.join(missing)}."
-            remedy = "Run `dpp migrate up`, then start the node again."
         case Ahead(unknown):
-            what = f"The database has migrations of a later release: {', '.join(unknown)}."
-            remedy = (
-                "Start the release that made them, or take them back with its `dpp migrate down`."
+            return SchemaRefused(
+                f"The database has migrations of a later release: {', '.join(unknown)}.",
+                "Start the release that made them, or take them back with its `dpp migrate down`.",
             )
-    raise SchemaRefused(what, remedy)
+        case _:
+            assert_never(state)
+    return SchemaRefused(what, "Run `dpp migrate up`, then start the node again.")
 
 
-async def as_owner(place: Place, action: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401  # what the action gives
+async def as_owner(place: Place, action: Callable[[Any], Awaitable[T]]) -> T:
     """Run one of `dpp.store.migrate`'s functions on a connection of its own."""
     connection = await asyncpg.connect(
         **place.owner.keywords, timeout=CONNECT_S, statement_cache_size=0

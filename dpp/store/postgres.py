@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: every verb of `dpp.ports`, handed whole to the bridge, asked until the answer is definite.
+"""The store on PostgreSQL: every verb, handed whole to the bridge, asked until it is definite.
 
 Lock order of every transaction: node_leases → tenant_turns → budgets (by tenant) → live_runs (by
 run) → tenants, nodes, findings → inserts, usage last. All row locks are `for no key update`, but
@@ -67,9 +67,13 @@ from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
 
 T = TypeVar("T")
 
-WALL_S = 8.0  # one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the connection is cut
+# one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the
+# connection is cut
+WALL_S = 8.0
 AUDIT_WALL_S = 150.0  # an audit reads everything
-ASK_S = 20.0  # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server after 15 s
+# asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server
+# after 15 s
+ASK_S = 20.0
 TRIES_MAX = 4  # of a transaction that was certainly not committed
 PAUSE_S = (
     0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
@@ -96,7 +100,7 @@ class Sizes:
 
     @classmethod
     def of(cls, pool_size: int) -> "Sizes":
-        """Split: one for lease and follower, at least half of the rest for work, what remains for reads."""
+        """Split: one for lease and follower, half of the rest or more for work, then reads."""
         assert pool_size >= 4  # noqa: PLR2004  # one to keep, two to work (a waiting lane and a free one), one to read
         rest = pool_size - 1
         work = max(2, (rest + 1) // 2)
@@ -210,7 +214,10 @@ class PostgresStore:
     # reaper
 
     async def reap_lease(self) -> NodeLease | None:
-        """Delete one lapsed lease row. Asked once: whatever became of it, the orphan scan finds the runs."""
+        """Delete one lapsed lease row.
+
+        Asked once: whatever became of it, the orphan scan finds the runs.
+        """
         return await self._ask("reap_lease", self._work, leases.reap_lease, once=True)
 
     async def orphaned_runs(self, limit: int) -> list[Seen]:
@@ -260,6 +267,13 @@ class PostgresStore:
         return await self._ask(
             "get_run", self._read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id)
         )
+
+    async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
+        """Return those of these runs that the tenant has."""
+        verb = partial(
+            reads.watched_runs, watching=[Watch(tenant_id, run_id) for run_id in run_ids]
+        )
+        return list(await self._ask("get_runs", self._read, verb))
 
     async def list_runs(
         self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
@@ -386,7 +400,7 @@ class PostgresStore:
 async def ask(
     name: str, pool: Pool, verb: Callable[[Connection], Awaitable[T]], *, once: bool, wall_s: float
 ) -> T:
-    """Ask until the answer is definite: the result, a bug, or `StoreUnavailable` when it is not to be had.
+    """Ask until it is definite: the result, a bug, or `StoreUnavailable`.
 
     `once`: a COMMIT that got no answer is not asked again here; a claim's is `ClaimUnknown`.
     """

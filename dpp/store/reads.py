@@ -121,7 +121,7 @@ def entry(row: Row) -> Entry:
 
 
 def run(row: Row) -> Run:
-    """Read a run; one that is neither live nor ended is a broken invariant, never shown as something else."""
+    """Read a run; one that is neither live nor ended is a broken invariant, and raises."""
     if row["status"] is None:
         message = f"run {row['run_id']} is neither live nor ended: run `dpp audit`"
         raise LookupError(message)

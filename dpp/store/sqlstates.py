@@ -54,7 +54,7 @@ DUPLICATE_KEY: Final = "23505"
 
 
 def classify(error: BaseException) -> Fault:
-    """Judge an error raised before COMMIT was handed over, or by a statement outside a transaction."""
+    """Judge an error raised before COMMIT was handed over, or outside a transaction."""
     if isinstance(error, asyncpg.PostgresError):
         return BY_SQLSTATE.get(error.sqlstate or "", Fault.BUG)
     if isinstance(error, asyncpg.InterfaceError):

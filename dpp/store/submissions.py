@@ -1,4 +1,4 @@
-"""Submitting runs: lock budgets → read books → decide (pure) → write, in one transaction for a whole batch.
+"""Submitting runs: lock budgets → read books → decide → write, one transaction a batch.
 
 A created run is a submission, a live row and a moved budget, or nothing of the three. Asked again
 after a lost answer under the same run ids, the books show the earlier rows and the answers are the
@@ -24,7 +24,10 @@ async def submit_runs(
     plans: Plans,
     queue_ttl_s: int,
 ) -> list[Admission | Busy]:
-    """Admit a batch in one transaction. Without `wait`, items of tenants that are held elsewhere come back `Busy`."""
+    """Admit a batch in one transaction.
+
+    Without `wait`, items of tenants that are held elsewhere come back `Busy`.
+    """
     tenant_ids = sorted({submission.tenant_id for submission in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection):
@@ -90,7 +93,7 @@ async def write_created(
     books: Books,
     queue_ttl_s: int,
 ) -> None:
-    """Write what was admitted; the database counts what it really wrote, and the counts must agree."""
+    """Write what was admitted; what the database counts as written must agree."""
     pairs = [(s, a) for s, a in zip(batch, admissions, strict=True) if isinstance(a, Created)]
     if not pairs:
         return

@@ -22,7 +22,7 @@ from dpp.store.transactions import transaction
 async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | TenantExists:
     """Make a tenant with its first key and deposit, in one transaction.
 
-    Asked again after a lost answer under the same key it answers the tenant; another key = it existed.
+    Asked again under the same key it answers the tenant; another key = it existed.
     """
     async with transaction(connection):
         made = await queries.write_tenant.fetch_one(

@@ -31,7 +31,10 @@ class NotCommitted(Exception):  # a definite no
 
 
 class CommitRefused(Exception):  # the server's word, not ours
-    """COMMIT was answered by ROLLBACK, or there was nothing to commit: a bug of ours. Nothing was committed."""
+    """COMMIT was answered by ROLLBACK, or there was nothing to commit: a bug of ours.
+
+    Nothing was committed.
+    """
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
-"""The configuration: what holds, who wins, what is refused, and that secrets stay where they are."""
+"""The configuration: what holds, who wins, what is refused, and that secrets stay secret."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
@@ -12,7 +13,7 @@ import pytest
 from attrs import asdict
 
 from dpp import config
-from dpp.combinations import COMBINATIONS
+from dpp.combinations import COMBINATIONS, UNUSED
 from dpp.config import SCHEMA, ConfigErrors, load, show
 from dpp.environment import EARLIER, THRESHOLD_WARNING, name_of
 from dpp.money import Micros
@@ -105,7 +106,11 @@ GUIDE = {
         "http.cors_allowed_origins",
         ("https://app.example.com", "https://dashboard.example.com"),
     ),
-    "SENTRY_DSN": ("https://abc@o1.ingest.sentry.io/2", "sentry.dsn", "https://abc@o1.ingest.sentry.io/2"),
+    "SENTRY_DSN": (
+        "https://abc@o1.ingest.sentry.io/2",
+        "sentry.dsn",
+        "https://abc@o1.ingest.sentry.io/2",
+    ),
     "PROMETHEUS_PORT": ("9191", "management.listen", Address("127.0.0.1", 9191)),
     "WORKER_HEARTBEAT_INTERVAL_SEC": ("14", "lease.heartbeat_interval_s", 14),
     "WORKER_LEASE_TTL_SEC": ("120", "lease.lease_s", 120),
@@ -187,7 +192,7 @@ def test_shipped_file_names_every_setting_and_no_other() -> None:
 def test_every_setting_in_the_shipped_file_stands_under_its_reason() -> None:
     lines = SHIPPED.read_text().split("[plans.")[0].splitlines()
 
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if re.match(r"[a-z_]+ = ", line):
             assert before.startswith("# "), line
 
@@ -255,7 +260,8 @@ def test_names_of_the_earlier_guide(name: str) -> None:
 
     assert setting(loaded, key) == value
     assert loaded.origins[key] == name
-    assert loaded.warnings == ()
+    unused = (f"{key} ({name}) is not used by this version",) if key in UNUSED else ()
+    assert loaded.warnings == unused
 
 
 def test_there_are_24_earlier_names_and_each_is_tried() -> None:
@@ -273,7 +279,9 @@ def test_dpp_name_beats_the_earlier_one() -> None:
     assert of(environ=environ).log.level == "ERROR"
 
 
-@pytest.mark.parametrize(("text", "style"), [("1", "json"), ("FALSE", "console"), ("off", "console")])
+@pytest.mark.parametrize(
+    ("text", "style"), [("1", "json"), ("FALSE", "console"), ("off", "console")]
+)
 def test_json_logs_is_yes_or_no(text: str, style: str) -> None:
     assert of(environ={"DPP_JSON_LOGS": text}).log.format == style
 
@@ -385,19 +393,22 @@ def test_a_named_file_must_exist(how: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors) as raised:
         load({}, environ, absent if how == "flag" else None, system_file=None)
 
-    assert str(raised.value) == f"{absent}: must be a file that can be read (No such file or directory)"
+    assert (
+        str(raised.value)
+        == f"{absent}: must be a file that can be read (No such file or directory)"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "where"),
     [
-        (b"[http]\nlisten = 'x\n", "line 2, column 13"),
+        (b"[http]\nlisten = 'x\n", "must be TOML in UTF-8"),
         (b"[http]\n[http]\n", "line 2, column 6"),
         (b"[database]\nurl = 'postgres://u:hunter2@h/d' oops", "line 2"),
         (b"a = \xff", "UnicodeDecodeError"),
         (b"\xef\xbb\xbf[http]\n", "line 1, column 1"),
-        (b"[runs]\ntimebox_s = " + b"9" * 5000, "ValueError"),
-        (b"a = " + b"[" * 50_000, "RecursionError"),
+        (b"[runs]\ntimebox_s = " + b"9" * 5000, "must be TOML in UTF-8"),
+        (b"a = " + b"[" * 50_000, "must be TOML in UTF-8"),
         (b"#" * (1 << 20) + b"#", "at most 1048576 bytes"),
     ],
 )
@@ -441,21 +452,21 @@ def test_all_errors_come_at_once_each_with_its_source_key_value_and_what_is_allo
 
     file = str(tmp_path / "dpp.toml")
     address = 'must be HOST:PORT, such as "127.0.0.1:8080", "0.0.0.0:8080" or "[::1]:8080"'
+    heartbeat = f"must be under half of lease.lease_s = 19 ({file})"
+    dollars = 'US dollars above zero as a string with at most 6 decimals, such as "10.00"'
+    level = 'one of "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"'
     assert sorted(errors) == sorted(
         [
             f"{file}: http.lisen: unknown name; did you mean http.listen?",
             f'{file}: http.listen = "nowhere": {address}',
-            "default: lease.heartbeat_interval_s = 10: must be under half of"
-            f" lease.lease_s = 19 ({file})",
+            f"default: lease.heartbeat_interval_s = 10: {heartbeat}",
             f"{file}: runs.timebox_s = 2.5: must be a whole number from 1 to 86400",
-            f"{file}: plans.gold.max_cost_usd = 10.0: must be US dollars above zero as a string"
-            ' with at most 6 decimals, such as "10.00"',
+            f"{file}: plans.gold.max_cost_usd = 10.0: must be {dollars}",
             next(error for error in errors if "plans.gold.colour: unknown name" in error),
             next(error for error in errors if "bogus: unknown name; known are audit" in error),
             'DPP_RUNS__ATTEMPTS_MAX: runs.attempts_max = "0": must be a whole number from 1 to 100',
             "DPP_HTP__LISTEN: unknown name; did you mean DPP_HTTP__LISTEN?",
-            'LOG_LEVEL: log.level = "loud": must be one of'
-            ' "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"',
+            f'LOG_LEVEL: log.level = "loud": must be {level}',
             f'--management: management.listen = "80": {address}',
         ]
     )
@@ -526,7 +537,8 @@ def test_wrong_values_are_refused_with_what_is_allowed(
 
 
 @pytest.mark.parametrize(
-    ("value", "size"), [('"64 KiB"', 65_536), ('"1MiB"', 1 << 20), ("2048", 2048), ('"2048 B"', 2048)]
+    ("value", "size"),
+    [('"64 KiB"', 65_536), ('"1MiB"', 1 << 20), ("2048", 2048), ('"2048 B"', 2048)],
 )
 def test_sizes_are_numbers_or_words(value: str, size: int, tmp_path: Path) -> None:
     loaded = of(f"[http]\nbody_max_bytes = {value}\n", tmp_path=tmp_path)
@@ -703,11 +715,13 @@ def test_a_plan_of_a_shipped_name_replaces_it_whole(tmp_path: Path) -> None:
 def test_wrong_plans_are_refused(line: str, words: str, tmp_path: Path) -> None:
     (error,) = errors_of(f"[plans.gold]\n{line}\n", tmp_path=tmp_path)
 
-    assert f"plans.gold.{line.split()[0]}" in error
+    assert f"plans.gold.{line.partition(' ')[0]}" in error
     assert words in error
 
 
-@pytest.mark.parametrize("toml", ["plans = 1", '[plans."No Name"]', "[plans]\ngold = 1", "http = 1"])
+@pytest.mark.parametrize(
+    "toml", ["plans = 1", '[plans."No Name"]', "[plans]\ngold = 1", "http = 1"]
+)
 def test_tables_that_are_none_are_refused(toml: str, tmp_path: Path) -> None:
     assert len(errors_of(toml, tmp_path=tmp_path)) == 1
 
@@ -848,7 +862,8 @@ def test_a_password_in_a_file_for_all_to_read(profile: str, tmp_path: Path) -> N
     )
 
     if profile == "dev":
-        assert load({}, {}, file, system_file=None).warnings == (line,)
+        unused = f"redis.url ({file}) is not used by this version"
+        assert load({}, {}, file, system_file=None).warnings == (unused, line)
     else:
         with pytest.raises(ConfigErrors, match=re.escape(line)):
             load({}, {}, file, system_file=None)

@@ -75,6 +75,20 @@ def test_a_weight_is_not_flipped_out_of_its_bounds() -> None:
     assert flip is None or _legal(inputs, flip.criterion, flip.change)
 
 
+def test_a_weight_may_have_to_shrink_to_almost_nothing() -> None:
+    """Level where 8.7e-9 of the 2 is left: a change of nine digits is too short or too long."""
+    inputs = decision(
+        {"x": (2, "max"), "y": (0.5, "min")}, {"A": (0, 0), "B": (0, 574), "C": (1, 1e-5)}
+    )
+
+    answer = decide(inputs)
+
+    assert answer.flip is not None
+    assert (answer.flip.criterion, answer.flip.overtaken_by) == ("x", "A")
+    assert answer.flip.change == pytest.approx(-2 + 0.5e-5 / 574, abs=1e-9)
+    assert _flips(inputs, answer, "x", answer.flip.change)
+
+
 def test_a_lead_that_nine_digits_just_show_can_be_flipped() -> None:
     inputs = decision(
         {"x": (1 + 3e-9, "max"), "y": (1, "max")}, {"A": (1, 0), "B": (0, 1), "C": (0, 0)}

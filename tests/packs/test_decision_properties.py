@@ -4,7 +4,7 @@ import random
 
 import pytest
 from attrs import asdict, evolve
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dpp.packs.decision.analysis import Step, advance, analyse, decide
@@ -26,6 +26,7 @@ def test_every_option_is_ranked_once_with_a_score_from_0_to_1(inputs: DecisionIn
     assert [row.rank for row in answer.ranking] == sorted(row.rank for row in answer.ranking)
 
 
+@example(decision({"x": (1, "max")}, {"A": (0,), "B": (5e-324,), "C": (1,)}, "topsis"))
 @given(decisions())
 def test_a_dominated_option_never_wins_nor_passes_its_dominator(inputs: DecisionInputs) -> None:
     answer = decide(inputs)

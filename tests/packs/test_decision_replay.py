@@ -119,8 +119,8 @@ def test_these_bytes_have_not_changed() -> None:
     }
 
     assert hashes == {
-        "weighted_sum": "ad26b1a9ad517b4286eb3ff641575de0f2fa5dd39eb5c2450d7e1a9ab94124f5",
-        "topsis": "d7b1f5353b08bae3a28629526de3a64bc8b3cbbcb82dc72b8155416804319223",
+        "weighted_sum": "17726741e1249028cd98afb5da82d00d2a24917e11d61e47268816dc6419c1bf",
+        "topsis": "cc662def39eca851311ac50363b7ef73cc2980e40e703e86ef5f8c71c2e6b59f",
     }
 
 
@@ -173,15 +173,15 @@ def ranking_by_the_book(inputs: dict[str, Any], scores: Scores) -> list[dict[str
         ]
         return min(leads) >= 0 and max(leads) > 0
 
-    by = {b: next((a for a in options if dominates(a, b)), None) for b in options}
-    key = {o: (-found[o], by[o] is not None) for o in options}
+    by = {b: [a for a in options if dominates(a, b)] for b in options}
+    key = {o: (-found[o], len(by[o])) for o in options}
     return [
         {
             "option": o,
             "score": found[o],
             "rank": 1 + sum(1 for other in options if key[other] < key[o]),
             "tied": sum(1 for other in options if key[other] == key[o]) > 1,
-            "dominated_by": by[o],
+            "dominated_by": by[o][0] if by[o] else None,
         }
         for o in sorted(options, key=lambda o: key[o])
     ]

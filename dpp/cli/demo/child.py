@@ -1,4 +1,4 @@
-"""The demo's node: a child process on a data directory of its own, started, waited for, ended in order.
+"""The demo's node: a child process on a directory of its own, started, waited for, ended in order.
 
 It leads a session of its own, so that Ctrl-C in the terminal reaches the demo alone, which then
 ends it; and it is told to drain by the kernel if the demo itself is killed.
@@ -27,19 +27,19 @@ from dpp.cli.exits import Exit, Stop, Trouble
 from dpp.datadir import RunningNode
 
 if TYPE_CHECKING:
-    from dpp.rules import Address
+    from dpp.urls import Address
 
 LOOK_S = 0.05
 LOOKS_MAX = 2400  # two minutes: initdb takes one second here, and a loaded machine is slow
 STOP_S = 60  # longer than the drain and PostgreSQL's shutdown together
 TAIL_LINES = 25
-# Its own database, whatever a configuration says; and a log for people, who are shown its last lines.
+# Its own database, whatever a configuration says, and a log for people: they see its last lines.
 FORCED = {"DPP_DATABASE__URL": "embedded", "DPP_LOG__FORMAT": "console"}
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def free_listen(address: Address) -> str:
-    """Return the address if nobody listens there, else its host with a port that the system chooses."""
+    """Return the address if it is free, else its host with port 0: the system's choice."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a listener does
@@ -77,6 +77,10 @@ class Child:
                 return
         raise self._stop(Exit.NEGATIVE, "The demo's node is not ready after two minutes.")
 
+    def token(self) -> str:
+        """Return its admin token."""
+        return datadir.admin_token(self.path) or ""
+
     def postmaster(self) -> int | None:
         """Return the pid of its PostgreSQL, if it runs one."""
         try:
@@ -86,7 +90,7 @@ class Child:
             return None
 
     def stop(self) -> int | None:
-        """Ask it to drain and wait for its end; return its exit status, None if it had to be killed."""
+        """Ask it to drain, wait, and return its exit status; None if it had to be killed."""
         if self.alive:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -139,10 +143,10 @@ def started(path: Path, *, listen: str, management: str, config: Path) -> Iterat
 def lives(pid: int) -> bool:
     """Say whether the process runs; a zombie does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
         return False
-    return state not in ("Z", "X")
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _is_ready(url: str) -> bool:
@@ -152,13 +156,18 @@ def _is_ready(url: str) -> bool:
         return False
 
 
+def _is_setting(name: str) -> bool:
+    alone = (environment.REDIS_PASSWORD, environment.THRESHOLD)
+    return name.startswith(environment.PREFIX) or name in environment.EARLIER or name in alone
+
+
 def _environ() -> dict[str, str]:
     """Return the child's environment: without the settings of a real node, which are none of its.
 
     It finds this very package, installed or not.
     """
     package = str(Path(dpp.__file__).resolve().parent.parent)
-    kept = {name: text for name, text in os.environ.items() if not environment.is_setting(name)}
+    kept = {name: text for name, text in os.environ.items() if not _is_setting(name)}
     path = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
     return {**kept, **FORCED, "PYTHONPATH": path}
 

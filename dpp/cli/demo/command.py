@@ -21,9 +21,11 @@ from dpp.cli.demo import judge, question
 from dpp.cli.exits import Exit
 from dpp.cli.session import Session
 from dpp.cli.tables import show_audit, show_budget, show_ledger
+from dpp.resources import config_dir
 
 if TYPE_CHECKING:
     from dpp.cli.demo.child import Child
+    from dpp.client.runs import Client
     from dpp.client.values import Run
 
 TENANT, PLAN, DEPOSIT_USD = "demo", "basic", "10.00"
@@ -45,22 +47,24 @@ def demo(session: Session) -> int:
 
     Its data directory is made anew at each start. DEMO_EXIT=1 leaves instead of staying.
     """
-    from dpp.cli.demo import child as node  # noqa: PLC0415 - httpx is slow to import
+    from dpp.cli.demo import child as node
+    from dpp.config import load
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    config = session.config()
+    file = session.config_file or config_dir() / "dpp.toml"  # never the settings of a real node
+    config = load({}, {}, file)
     path = datadir.demo_sibling(session.data_dir())
     session.out.say(f"Starting a node on {path}, a directory that is made anew at each demo …")
     with node.started(
         path,
         listen=node.free_listen(config.http.listen),
         management=node.free_listen(config.management.listen),
-        config=session.config_file,
+        config=file,
     ) as child:
         child.wait_ready()
         session.out.say(f"Ready: {child.node.url}, admin and metrics {child.node.management_url}")
-        shown = _show(session, child)
+        shown = _show(session, child, config.management.token or child.token())
         if os.environ.get(EXIT, "") in ("", "0"):
             session.out.result(shown.document)
             return _stay(session, child, shown)
@@ -71,14 +75,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(session: Session, child: Child) -> Shown:
+def _show(session: Session, child: Child, token: str) -> Shown:
     """Make the tenant, submit the run, follow it, and print everything that came of it."""
-    from dpp.cli.demo import showing  # noqa: PLC0415 - after the node, which is slow enough
-    from dpp.client.admin import Admin  # noqa: PLC0415
-    from dpp.client.runs import Client  # noqa: PLC0415
+    from dpp.cli.demo import showing
+    from dpp.client.admin import Admin
+    from dpp.client.runs import Client
 
     out = session.out
-    token = datadir.admin_token(child.path) or ""
     with Admin(child.node.management_url, token, reach.operator_name()) as admin:
         made = admin.create_tenant(TENANT, plan=PLAN, deposit_usd=DEPOSIT_USD)
         key = made["api_key"]
@@ -123,10 +126,10 @@ def _show(session: Session, child: Child) -> Shown:
     return Shown(document, claims)
 
 
-def _run(session: Session, client: Any) -> Run:
-    from dpp.client.runs import Submission  # noqa: PLC0415 - after the node, which is slow enough
+def _run(session: Session, client: Client) -> Run:
+    from dpp.client.runs import Submission
 
-    submitted: Run = client.submit(
+    submitted = client.submit(
         Submission(
             pack_type=question.PACK,
             max_cost_usd=question.MAX_COST_USD,
@@ -168,12 +171,15 @@ def _leave(session: Session, child: Child, shown: Shown) -> int:
 
 def _end(child: Child) -> dict[str, bool]:
     """Drain the node; return what must be true of its end."""
+    from dpp.cli.demo.child import lives
+
     postmaster = child.postmaster()
+    ran = postmaster is not None and lives(postmaster)
     status = child.stop()
     return {
-        "PostgreSQL ran under the node": postmaster is not None,
+        "PostgreSQL ran under the node": ran,
         "the node drained with status 0": status == 0,
-        "PostgreSQL is gone": child.postmaster() is None,
+        "PostgreSQL is gone": postmaster is not None and not lives(postmaster),
     }
 
 
@@ -185,5 +191,3 @@ def _complain(session: Session, claims: dict[str, bool]) -> None:
 
 def _verdict(claims: dict[str, bool]) -> int:
     return Exit.GOOD if all(claims.values()) else Exit.NEGATIVE
-
-

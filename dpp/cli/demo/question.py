@@ -1,4 +1,4 @@
-"""What the demo decides: which of some hundred VM offers a small company should rent for its database.
+"""What the demo decides: which of some hundred VM offers a small company should rent.
 
 Six made-up hosts offer eight sizes in seven regions. Everything is computed from the tables below,
 so each demo asks the very same question and must get the very same answer at the very same price.

@@ -41,7 +41,8 @@ def show_decision(out: Output, result: Mapping[str, Any]) -> None:
     flip = result.get("flip")
     if flip:
         change = f"{flip['change']:+.4g}"
-        out.say(f"smallest flip: weight of {flip['criterion']} {change} → {flip.get('overtaken_by')}")
+        rival = flip.get("overtaken_by")
+        out.say(f"smallest flip: weight of {flip['criterion']} {change} → {rival}")
     out.say(f"dominated: {len(result['dominated'])} offers that no weights could make the best")
     proof = result["proof"]
     out.say(f"proof: {proof['method']}, inputs sha256 {proof['inputs_sha256']}")
@@ -50,7 +51,8 @@ def show_decision(out: Output, result: Mapping[str, Any]) -> None:
 def curl_lines(child: Child, api_key: str, run_id: str) -> list[str]:
     """Return commands to go on with, each complete."""
     url, auth = child.node.url, f'-H "Authorization: Bearer {api_key}"'
-    body = '{"pack_type": "echo", "inputs": {"message": "hello", "cost_usd": "0.05"}, "max_cost_usd": "0.10"}'
+    inputs = '{"message": "hello", "cost_usd": "0.05"}'
+    body = f'{{"pack_type": "echo", "inputs": {inputs}, "max_cost_usd": "0.10"}}'
     submit = (
         f'curl -s -X POST {url}/v1/runs {auth} -H "Content-Type: application/json"'
         f" -H \"Idempotency-Key: hello-1\" -d '{body}'"

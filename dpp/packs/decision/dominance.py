@@ -10,8 +10,8 @@ from itertools import groupby
 from dpp.packs.decision.table import CELLS_A_STEP, Table
 
 
-def find_dominators(table: Table) -> Generator[float, None, list[int | None]]:
-    """Return for each option the first that dominates it, or None; yield the share that is done."""
+def find_dominators(table: Table) -> Generator[float, None, list[int]]:
+    """Return for each option the set of those that dominate it; yield the share that is done."""
     everyone = (1 << len(table.options)) - 1
     at_least_as_good = [everyone] * len(table.options)
     columns_a_step = max(1, CELLS_A_STEP // len(table.options))
@@ -21,7 +21,12 @@ def find_dominators(table: Table) -> Generator[float, None, list[int | None]]:
         if (i + 1) % columns_a_step == 0:
             yield (i + 1) / len(table.columns)
     found = zip(at_least_as_good, _alike(table), strict=True)
-    return [_first(good & ~same) for good, same in found]
+    return [good & ~same for good, same in found]
+
+
+def first_of(options: int) -> int | None:
+    """Return the first option of a set, in the order of the inputs; None of the empty set."""
+    return (options & -options).bit_length() - 1 if options else None
 
 
 def _narrow(at_least_as_good: list[int], column: Sequence[float]) -> None:
@@ -43,7 +48,3 @@ def _alike(table: Table) -> list[int]:
     for option, row in enumerate(rows):
         sets[row] = sets.get(row, 0) | 1 << option
     return [sets[row] for row in rows]
-
-
-def _first(options: int) -> int | None:
-    return (options & -options).bit_length() - 1 if options else None

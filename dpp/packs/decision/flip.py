@@ -6,11 +6,12 @@ level, all other weights as they are. For `weighted_sum` the gap is linear in a 
 So the search is exact: every threshold is found.
 
 At a threshold two scores are equal; past it they must differ in the digits that are compared. So
-the nearest thresholds are confirmed with the real scores: the change is written with nine digits,
-rounded away from zero, and moved on by the 1e-9, 2e-9, 4e-9, … part of itself until the rounded
-scores say that the rival is ahead. Precision, then: the reported change flips the winner, and lies
-past the exact threshold by at most twice what nine digits need to show it. Weights stay within the
-bounds of the inputs; a change that would leave them is none.
+the nearest thresholds are confirmed with the real scores: the change is moved on by the 1e-9, 2e-9,
+4e-9, … part of itself (or of the weight that is left, where that is less) until the rounded scores
+say that the rival is ahead. It is written with nine digits, rounded away from zero, or in full
+where nine digits would leave the bounds of a weight. Precision, then: the reported change flips the
+winner, and lies past the exact threshold by at most twice what nine digits need to show it. A
+change that would take a weight out of the bounds of the inputs is none.
 """
 
 import math
@@ -24,11 +25,11 @@ from dpp.packs.decision.model import NUMBER_MAX, WEIGHT_MIN, Flip, MethodName
 from dpp.packs.decision.table import CELLS_A_STEP, Table
 
 CONFIRMED_MAX = 16  # thresholds tried in earnest: many only where some lie within a billionth
-DOUBLINGS_MAX = 31  # 1e-9 · 2^30: by then the change has doubled, and another threshold is nearer
+DOUBLINGS_MAX = 31  # 1e-9 · 2^30 is 1: by then the change has doubled, or the weight is gone
 
 Change: TypeAlias = tuple[int, float]  # of the weight of a criterion, by its place
 
-_away_from_zero = Context(prec=DIGITS, rounding=ROUND_UP)
+_nine_digits = Context(prec=DIGITS, rounding=ROUND_UP)
 
 
 class Threshold(NamedTuple):
@@ -75,15 +76,24 @@ def _confirm(
 ) -> float | None:
     """Return the first change tried from the threshold on that puts the rival ahead, or None."""
     trial = list(weights)
-    for past in (0.0, *(1e-9 * 2**i for i in range(DOUBLINGS_MAX))):
-        exact = Decimal(at.change * (1 + past))
-        change = float(_away_from_zero.create_decimal(exact))
-        trial[at.criterion] = weights[at.criterion] + change
-        if not _legal(trial[at.criterion]):
-            return None
-        if rounded(method.score(rival, trial)) > rounded(method.score(winner, trial)):
-            return change
+    step = 1e-9 * min(at.size, weights[at.criterion] + at.change)
+    for written in (_away_from_zero, _in_full):
+        for past in (0.0, *(math.ldexp(step, i) for i in range(DOUBLINGS_MAX))):
+            change = written(at.change + math.copysign(past, at.change))
+            trial[at.criterion] = weights[at.criterion] + change
+            if not _legal(trial[at.criterion]):
+                break
+            if rounded(method.score(rival, trial)) > rounded(method.score(winner, trial)):
+                return change
     return None
+
+
+def _away_from_zero(change: float) -> float:
+    return float(_nine_digits.create_decimal(Decimal(change)))
+
+
+def _in_full(change: float) -> float:
+    return change
 
 
 def weighted_changes(winner: Cells, weights: Weights) -> Callable[[Cells], Iterator[Change]]:

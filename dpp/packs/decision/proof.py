@@ -15,7 +15,7 @@ from dpp.packs.decision.model import DecisionInputs, Proof
 
 PACK = "decision"
 VERSION = "1.0.0"  # rises with every change that may change a byte of a result
-TIES = "equal score: a dominated option comes last, the others share a rank, in order of the inputs"
+TIES = "equal scores: what fewer options dominate comes first; else a shared rank, in input order"
 
 
 def canonical_inputs(inputs: DecisionInputs) -> bytes:

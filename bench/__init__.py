@@ -1,0 +1,1 @@
+"""Benchmarks: what DPP does in a second on this machine, node, PostgreSQL and client together."""

@@ -1,0 +1,178 @@
+"""The claimer: it fills this node's free places with due runs, going round the tenants.
+
+A claim asks for about ten runs of each of ten tenants, since settling them then locks ten budgets
+and not a hundred; a tenant that is alone may have them all. A submit of this node wakes it; behind
+that stands the scan of the ring, and a poll for tenants whose runs ended here: a plan's cap may let
+them have another.
+
+A claim whose COMMIT got no answer is asked for until it is known, before anything else is claimed:
+otherwise its runs would be nobody's under a living lease. Time boxes count from before the claim
+was asked. Nothing is claimed once the node drains or the lease is gone.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import trio
+from attrs import define, field
+
+from dpp.actors.attempts import Attempt
+from dpp.actors.ring import REFRESH_S, Ring
+from dpp.actors.tenure import Tenure
+from dpp.actors.wake import Wake, when
+from dpp.faults import ClaimUnknown, StoreUnavailable
+from dpp.logs import get_logger
+from dpp.metrics import claims_total, zombie_writes_refused_total
+from dpp.ports import Claim, Claimed, Claims, LeaseGone
+
+TENANTS = 10  # a claim: 10 of each of 10 settle 1.5 × as fast as one of each of a hundred
+PER_TENANT = 10
+POLL_S_MIN = 0.005  # while runs end here: what a capped tenant waits for its next run
+POLL_S_MAX = 0.05  # the same when polls find nothing
+SCAN_MAX = 1000  # tenants: a few milliseconds of index probes
+ASK_AGAIN_S = 0.1  # for an unknown claim: the old backend may hold the lease row for seconds
+
+Execute: TypeAlias = Callable[[Attempt], Awaitable[None]]
+
+log = get_logger(__name__)
+
+
+@define(eq=False)
+class Rounds:
+    """What tells the claimer where runs wait and places are free; outlives tenures and restarts."""
+
+    ring: Ring
+    wake: Wake = field(factory=Wake)
+    scanned: str = ""  # the scan goes on after this tenant
+    full: bool = False  # the claimer waits for a place
+    again: set[str] = field(factory=set)  # tenants whose runs ended here since the last look
+
+    def queued(self, tenant_id: str) -> None:
+        """Hear that a tenant has new runs."""
+        self.ring.add(tenant_id)
+        self.wake.ring()
+
+    def freed(self, tenant_id: str) -> None:
+        """Hear that a run ended here: its tenant and this node have one less."""
+        if self.full or not self.again:
+            self.wake.ring()
+        self.again.add(tenant_id)
+
+    def look_again(self) -> None:
+        """Let the tenants whose runs ended be asked for: a cap may have kept others waiting."""
+        for tenant_id in self.again:
+            self.ring.add(tenant_id)
+        self.again.clear()
+
+
+async def claimer(
+    store: Claims,
+    rounds: Rounds,
+    execute: Execute,
+    here: Tenure,
+    runs: trio.Nursery,
+    draining: trio.Event,
+    *,
+    packs: Sequence[str],
+    concurrency: int,
+) -> None:
+    """Claim for this tenure until the node drains; each attempt is a task of `runs`."""
+    claiming = Claiming(store, rounds, here, partial(adopt, execute, here, runs), tuple(packs))
+    pause_s = POLL_S_MIN
+    look_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(when, draining, rounds.wake.ring)
+        while not draining.is_set():
+            free, now = concurrency - len(here.attempts), trio.current_time()
+            if now >= look_at and rounds.again:
+                rounds.look_again()
+                look_at = now + pause_s
+            if free <= 0:
+                await wait_for_place(rounds)
+            elif rounds.ring.due_in_s(now) == 0:
+                await claiming.scan()
+            elif len(rounds.ring):
+                some = await claiming.claim(free)
+                pause_s = POLL_S_MIN if some else min(2 * pause_s, POLL_S_MAX)
+            else:
+                look_s = look_at - now if rounds.again else REFRESH_S
+                await rounds.wake.wait(min(look_s, rounds.ring.due_in_s(now)))
+        nursery.cancel_scope.cancel(reason="draining")
+
+
+async def wait_for_place(rounds: Rounds) -> None:
+    """Return when places are free again: a few, not one at a time."""
+    rounds.full = True
+    await rounds.wake.wait(REFRESH_S)
+    rounds.full = False
+    await trio.sleep(POLL_S_MIN)
+
+
+def adopt(
+    execute: Execute, here: Tenure, runs: trio.Nursery, claimed: Sequence[Claimed], asked_at: float
+) -> None:
+    """Start what was claimed. Sync: between the answer and the registry nobody can look."""
+    for run in claimed:
+        if run.fence not in here.attempts and run.fence not in here.attempts.forsaken:
+            attempt = Attempt.of(run, asked_at)
+            here.attempts.add(attempt)
+            runs.start_soon(execute, attempt)
+    claims_total.inc(len(claimed))
+
+
+@define(eq=False)
+class Claiming:
+    """The two questions that a claimer asks of the store."""
+
+    store: Claims
+    rounds: Rounds
+    here: Tenure
+    adopt: Callable[[Sequence[Claimed], float], None]
+    packs: tuple[str, ...]
+
+    async def scan(self) -> None:
+        """Look for tenants with queued runs, whoever took their submits."""
+        asked_at = trio.current_time()
+        found = await self.store.queued_tenants(self.rounds.scanned, SCAN_MAX)
+        self.rounds.scanned = found[-1] if len(found) == SCAN_MAX else ""
+        self.rounds.ring.refreshed(found, asked_at)
+        self.rounds.ring.spent(trio.current_time() - asked_at)
+
+    async def claim(self, free: int) -> bool:
+        """Claim for the next tenants of the ring, at most `free`; say whether there was anything."""
+        asked = self.rounds.ring.next(min(TENANTS, free))
+        per_tenant = min(free, TENANTS * PER_TENANT) // len(asked.turns)
+        claim = Claim(
+            lease=self.here.lease,
+            turns=asked.turns,
+            per_tenant=per_tenant,
+            limit=per_tenant * len(asked.turns),
+            packs=self.packs,
+        )
+        asked_at = trio.current_time()
+        claimed = await self._ask(claim)
+        if isinstance(claimed, LeaseGone):
+            zombie_writes_refused_total.labels("claim_runs").inc()
+            self.here.lost()
+            return False
+        self.adopt(claimed, asked_at)
+        if asked.unbounded:
+            self.rounds.ring.spent(trio.current_time() - asked_at)
+        self.rounds.ring.claimed(asked, per_tenant, claimed)
+        return bool(claimed)
+
+    async def _ask(self, claim: Claim) -> list[Claimed] | LeaseGone:
+        try:
+            return await self.store.claim_runs(claim)
+        except ClaimUnknown as unknown:
+            log.warning("claim unknown", detail=str(unknown))
+        while True:
+            known = self.here.attempts.fences()  # before asking: what ends meanwhile is no news
+            try:
+                held = await self.store.claimed_under(self.here.lease)
+            except StoreUnavailable:
+                await trio.sleep(ASK_AGAIN_S * random.uniform(0.5, 1.0))
+            else:
+                return held if isinstance(held, LeaseGone) else [h for h in held if h.fence not in known]

@@ -1,0 +1,84 @@
+"""The intake: whatever waits is admitted in one transaction, and each submission gets its own answer.
+
+HTTP posts a submission and waits; the transaction is the intake's, so a client that disconnects
+cancels its handler and nothing else. A submission that alone makes the store raise is answered by
+that bug; nothing was written for it, and its neighbours are admitted.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import trio
+
+from dpp.actors.lane import Lane
+from dpp.actors.lanes import Lanes
+from dpp.actors.mailbox import Call, Mailbox
+from dpp.admission import Admission, Busy, Created, Submission
+from dpp.logs import get_logger
+from dpp.ports import Submissions
+
+log = get_logger(__name__)
+
+
+class IntakeDesk(Lanes[Submission, Admission]):
+    """Where HTTP hands submissions in; implements `dpp.ports.Intake`."""
+
+    async def submit(self, submission: Submission) -> Admission:
+        """Wait for the admission; `StoreUnavailable` when full, closed or dropped: safe to retry."""
+        return await self.of(submission.tenant_id).ask_nowait(submission)
+
+    async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:
+        """Wait once for all admissions of one tenant's batch; None = not admitted, ask again."""
+        if not batch:
+            return []
+        tenant_id = batch[0].tenant_id
+        assert all(submission.tenant_id == tenant_id for submission in batch)
+        calls = await self.of(tenant_id).ask_all_nowait(batch)
+        return [admission(call) for call in calls]
+
+
+def admission(call: Call[Submission, Admission]) -> Admission | None:
+    """Return what a call of a batch was answered; a fault is its item's, not the batch's."""
+    try:
+        return call.result()
+    except Exception:  # noqa: BLE001 - an outage, or a bug that the intake has logged
+        return None
+
+
+async def intake(
+    store: Submissions, queued: Callable[[str], None], mailbox: Mailbox[Submission, Admission]
+) -> None:
+    """Admit what comes to one lane until it is closed; `queued` hears of tenants with new runs."""
+
+    async def submit(batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]:
+        admissions = await store.submit_runs(batch, wait=wait)
+        created = [s for s, a in zip(batch, admissions, strict=True) if isinstance(a, Created)]
+        tell(created)
+        for tenant_id in {submission.tenant_id for submission in created}:
+            queued(tenant_id)
+        return admissions
+
+    await Lane(name="intake", mailbox=mailbox, verb=submit, alone=answer_bug).run()
+
+
+def tell(created: Sequence[Submission]) -> None:
+    """Leave a line for each new run, where anyone reads them."""
+    if log.is_enabled_for(logging.DEBUG):
+        for submission in created:
+            log.debug("run admitted", **names(submission))
+
+
+async def answer_bug(call: Call[Submission, Admission], bug: Exception) -> None:
+    """Answer the one submission that the store cannot take; nothing was written for it."""
+    log.critical("submission refused", **names(call.request), exc_info=bug)
+    call.fail(bug)
+    await trio.lowlevel.checkpoint()
+
+
+def names(submission: Submission) -> dict[str, str]:
+    """Return what a line about a submission carries."""
+    return {
+        "trace_id": submission.trace_id,
+        "run_id": str(submission.run_id),
+        "tenant_id": submission.tenant_id,
+    }

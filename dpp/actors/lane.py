@@ -1,0 +1,193 @@
+"""Lanes: what intake and settler share. A tenant keeps to one lane, a lane keeps its tenants apart.
+
+A lane drains its mailbox whole and asks a verb for the batch, without waiting for budget rows that
+somebody holds. Items of such a tenant come back `Busy` and are *parked* in order of arrival; what
+comes for that tenant later joins them. For a few parked tenants the lane asks in batches of their
+own, which wait for the row; for the others it tries again with its next batch. So the order per
+tenant holds, and no tenant waits for another's row.
+
+A closed lane ends after all that is parked was answered. An outage or a bug of its own ends it at
+once; every call in its hands is then dropped, which raises `StoreUnavailable` in the asker.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
+from typing import Generic, Protocol, TypeVar
+
+import trio
+from attrs import define, field
+
+from dpp.actors.batches import Alone, commit
+from dpp.actors.mailbox import Call, Mailbox
+from dpp.admission import Busy
+from dpp.faults import StoreUnavailable
+from dpp.logs import get_logger
+from dpp.metrics import batch_size
+
+BATCH_MAX = 500  # 500 commit at 13-16,000 items/s, 100 at half of that; more hold their rows too long
+WAITING_MAX = 2  # tenants waited for at once: each holds a connection of the pool meanwhile
+PARKED_MAX = 2000  # calls: what comes for a row while a frozen client holds it, not for an outage
+RETRY_S = 0.02  # between tries for tenants that nobody waits for: a few times what a commit takes
+
+
+
+class OfTenant(Protocol):
+    """A request that says whose it is."""
+
+    @property
+    def tenant_id(self) -> str: ...
+
+
+Request = TypeVar("Request", bound=OfTenant)
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+log = get_logger(__name__)
+
+
+class Verb(Protocol[Request_contra, Answer_co]):
+    """One transaction for a batch; without `wait`, `Busy` for tenants whose row is held."""
+
+    async def __call__(
+        self, batch: Sequence[Request_contra], *, wait: bool
+    ) -> Sequence[Answer_co | Busy]: ...
+
+
+@define(eq=False, kw_only=True)
+class Lane(Generic[Request, Answer]):
+    """One lane; `run` is its actor, for one life of it."""
+
+    name: str
+    mailbox: Mailbox[Request, Answer]
+    verb: Verb[Request, Answer]
+    alone: Alone[Call[Request, Answer]]
+    batch_max: int = BATCH_MAX
+    waiting_max: int = WAITING_MAX
+    parked_max: int = PARKED_MAX
+    _in_hand: list[Call[Request, Answer]] = field(factory=list, init=False)
+    _parked: dict[str, list[Call[Request, Answer]]] = field(factory=dict, init=False)
+    _waited_for: set[str] = field(factory=set, init=False)
+
+    async def run(self) -> None:
+        """Commit what comes, until the mailbox is closed and empty and nothing is parked."""
+        try:
+            async with trio.open_nursery() as waiting:
+                while await self._step(waiting):
+                    pass
+        finally:
+            for call in chain(self._in_hand, *self._parked.values()):
+                call.drop()  # no-op where answered
+
+    async def _step(self, waiting: trio.Nursery) -> bool:
+        """Deal with one batch; False = there will be no other."""
+        new = await self._take()
+        self._in_hand = [*self._unpark(), *self._join(new)]
+        if not self._in_hand:
+            return bool(new)
+        busy: dict[str, list[Call[Request, Answer]]] = {}
+        await commit(partial(self._ask_now, busy), self._in_hand, self.alone)
+        self._park(busy)
+        self._in_hand = []
+        self._wait_for_some(waiting)
+        return True
+
+    async def _take(self) -> list[Call[Request, Answer]]:
+        """Return what is new, at the latest when it is time to try again; [] may mean closed."""
+        if not self._loose():
+            return await self.mailbox.take(self.batch_max)
+        with trio.move_on_after(RETRY_S):
+            if new := await self.mailbox.take(self.batch_max):
+                return new
+            await trio.sleep_forever()  # closed
+        return []
+
+    async def _ask_now(
+        self, busy: dict[str, list[Call[Request, Answer]]], calls: Sequence[Call[Request, Answer]]
+    ) -> None:
+        """Ask for `calls`; sort into `busy` those of held tenants and whatever follows them."""
+        free = [call for call in calls if call.request.tenant_id not in busy]
+        later = [call for call in calls if call.request.tenant_id in busy]
+        if free:
+            await self._ask(free, busy)
+        else:
+            await trio.lowlevel.checkpoint()
+        for call in later:
+            busy[call.request.tenant_id].append(call)
+
+    async def _ask(
+        self,
+        calls: Sequence[Call[Request, Answer]],
+        busy: dict[str, list[Call[Request, Answer]]] | None = None,
+    ) -> None:
+        """Ask the verb and answer; with `busy` without waiting for rows, without it waiting."""
+        batch_size.labels(self.name).observe(len(calls))
+        answers = await self.verb([call.request for call in calls], wait=busy is None)
+        for call, answer in zip(calls, answers, strict=True):
+            if not isinstance(answer, Busy):
+                call.answer(answer)
+            elif busy is not None:
+                busy.setdefault(call.request.tenant_id, []).append(call)
+
+    def _loose(self) -> list[str]:
+        """Return the parked tenants that nobody waits for."""
+        return [tenant_id for tenant_id in self._parked if tenant_id not in self._waited_for]
+
+    def _unpark(self) -> list[Call[Request, Answer]]:
+        """Take what may be tried again, oldest first, at most a batch."""
+        taken: list[Call[Request, Answer]] = []
+        for tenant_id in self._loose():
+            calls = self._parked.pop(tenant_id)
+            room = self.batch_max - len(taken)
+            taken += calls[:room]
+            if calls[room:]:
+                self._parked[tenant_id] = calls[room:]
+        return taken
+
+    def _join(self, new: Sequence[Call[Request, Answer]]) -> list[Call[Request, Answer]]:
+        """Add calls of parked tenants to those that they must follow; return the others."""
+        if not self._parked:
+            return list(new)
+        others: list[Call[Request, Answer]] = []
+        for call in new:
+            parked = self._parked.get(call.request.tenant_id)
+            if parked is None:
+                others.append(call)
+            else:
+                parked.append(call)
+        self._drop_excess()
+        return others
+
+    def _park(self, busy: dict[str, list[Call[Request, Answer]]]) -> None:
+        """Put the calls of held tenants where they came from: before what is parked of them."""
+        for tenant_id, calls in busy.items():
+            self._parked[tenant_id] = [*calls, *self._parked.get(tenant_id, ())]
+        if busy:
+            self._drop_excess()
+
+    def _drop_excess(self) -> None:
+        """Keep the bound: the newest of the tenant with the most goes first."""
+        excess = sum(map(len, self._parked.values())) - self.parked_max
+        for _ in range(excess):
+            most = max(self._parked.values(), key=len)
+            most.pop().drop()
+
+    def _wait_for_some(self, waiting: trio.Nursery) -> None:
+        for tenant_id in self._loose()[: self.waiting_max - len(self._waited_for)]:
+            self._waited_for.add(tenant_id)
+            waiting.start_soon(self._wait_for, tenant_id)
+
+    async def _wait_for(self, tenant_id: str) -> None:
+        """Ask for one tenant alone, waiting for its row, until nothing of it is parked."""
+        parked = self._parked[tenant_id]
+        while calls := parked[: self.batch_max]:
+            try:
+                await commit(self._ask, calls, self.alone)
+            except StoreUnavailable as outage:  # of this row, as far as anyone knows
+                log.warning("waited in vain", actor=self.name, tenant_id=tenant_id, detail=str(outage))
+            for call in calls:
+                call.drop()  # no-op where answered
+            del parked[: len(calls)]
+        del self._parked[tenant_id]
+        self._waited_for.discard(tenant_id)

@@ -1,0 +1,183 @@
+"""Mailboxes: bounded channels of calls, drained whole by the actor behind them.
+
+Who asks waits for an answer and gets one: the actor's, a bug's exception, or `StoreUnavailable` where
+the call was dropped, which is safe to ask again. What came while the last batch committed is the next
+batch, without any artificial delay. Closing a mailbox ends its actor after the last batch.
+
+It is on the way of every run, so a call is a few attributes and a task that waits for many calls is
+woken once, by the last answer.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Generic, Self, TypeVar, cast
+
+import trio
+from trio.lowlevel import Abort, ParkingLot
+
+from dpp.faults import StoreUnavailable
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class Waiter:
+    """One task that waits for the answers to `left` calls."""
+
+    __slots__ = ("_task", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self._task: trio.lowlevel.Task | None = None
+
+    def answered(self) -> None:
+        """Count one answer; the last one wakes the task."""
+        self.left -= 1
+        if self.left == 0 and self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> None:
+        """Return once all are answered. A cancelled wait leaves the calls where they are."""
+        if self.left == 0:
+            await trio.lowlevel.checkpoint()
+            return
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+
+class Call(Generic[Request, Answer]):
+    """A request and, sooner or later, its one answer."""
+
+    __slots__ = ("_answer", "_fault", "_waiter", "request")
+
+    def __init__(self, request: Request, waiter: Waiter) -> None:
+        self.request = request
+        self._answer: Answer | None = None
+        self._fault: Exception | None = None
+        self._waiter: Waiter | None = waiter  # None = answered
+
+    @property
+    def answered(self) -> bool:
+        return self._waiter is None
+
+    def answer(self, answer: Answer) -> None:
+        """Answer a call that has no answer yet."""
+        assert self._waiter is not None, "a call has one answer"
+        self._answer = answer
+        self._waiter.answered()
+        self._waiter = None
+
+    def fail(self, fault: Exception) -> None:
+        """Raise `fault` in the asker; nothing where it has its answer."""
+        if self._waiter is not None:
+            self._fault = fault
+            self._waiter.answered()
+            self._waiter = None
+
+    def drop(self) -> None:
+        """Give the call up: `StoreUnavailable` in the asker; nothing where it has its answer."""
+        if self._waiter is not None:
+            self.fail(StoreUnavailable("dropped: ask again"))
+
+    def result(self) -> Answer:
+        """Return the answer, or raise the fault."""
+        assert self._waiter is None, "not answered yet"
+        if self._fault is not None:
+            raise self._fault
+        return cast("Answer", self._answer)
+
+
+class Mailbox(Generic[Request, Answer]):
+    """A bounded queue of calls. Leaving its `async with` block closes it."""
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity > 0
+        self.capacity = capacity
+        self.closed = False
+        self._calls: deque[Call[Request, Answer]] = deque()
+        self._takers = ParkingLot()
+        self._askers = ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    async def ask(self, request: Request) -> Answer:
+        """Wait for a place, then for the answer; raises `StoreUnavailable` if closed or dropped."""
+        while len(self._calls) >= self.capacity and not self.closed:
+            await self._askers.park()
+        return await self.ask_nowait(request)
+
+    async def ask_nowait(self, request: Request) -> Answer:
+        """Wait for the answer, not for a place: `StoreUnavailable` if full, closed or dropped."""
+        waiter = Waiter(1)
+        call: Call[Request, Answer] = Call(request, waiter)
+        self.put([call])
+        await waiter.wait()
+        return call.result()
+
+    async def ask_all_nowait(self, requests: Iterable[Request]) -> list[Call[Request, Answer]]:
+        """Return answered calls, after one wait for all; those without a place were dropped."""
+        waiter = Waiter(0)
+        calls: list[Call[Request, Answer]] = [Call(request, waiter) for request in requests]
+        waiter.left = len(calls)
+        self.put(calls)
+        await waiter.wait()
+        return calls
+
+    def put(self, calls: Sequence[Call[Request, Answer]]) -> None:
+        """Take in as many calls as there are places for, and drop the others."""
+        places = 0 if self.closed else self.capacity - len(self._calls)
+        if places < len(calls):
+            for call in calls[max(places, 0) :]:
+                call.drop()
+            calls = calls[: max(places, 0)]
+        self._calls.extend(calls)
+        if self._calls and self._takers:
+            self._takers.unpark()
+
+    async def take(self, batch_max: int) -> list[Call[Request, Answer]]:
+        """Return all that waits, at most `batch_max`; [] = closed and empty.
+
+        Cancelled, it has taken nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._calls:
+            if self.closed:
+                return []
+            await self._takers.park()
+        calls = self._calls
+        taken = [calls.popleft() for _ in range(min(batch_max, len(calls)))]
+        if self._askers:
+            self._askers.unpark(count=len(taken))
+        if calls and self._takers:
+            self._takers.unpark()
+        return taken
+
+    def close(self) -> None:
+        """Refuse new calls; what is in it is still taken."""
+        self.closed = True
+        self._takers.unpark_all()
+        self._askers.unpark_all()
+
+    def abandon(self) -> None:
+        """Close, and drop what waits: there is nobody behind it any more."""
+        self.close()
+        while self._calls:
+            self._calls.popleft().drop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

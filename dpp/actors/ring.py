@@ -1,0 +1,104 @@
+"""The ring: which tenants to claim from next, and from where in their queues.
+
+A tenant stands in it while it may have queued runs: it is added by submits of this node and by a
+loose scan, and dropped when a claim found fewer runs than it asked for, unless it was added again
+meanwhile. Going round it is what makes claiming fair, however long one tenant's queue is.
+
+Against dead tuples each tenant has a low bound per priority: the lowest `available_at` of the last
+claim from there, since what lies below was claimed. A bound may hide a run that committed late; so
+every refresh forgets the bounds and scans, as often as that takes no more than 5 % of the time, at most
+once a second. Pure: time comes in as an argument.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from random import Random
+
+from attrs import frozen
+
+from dpp.ports import Claimed, Turn
+
+PRIORITIES = 10
+REFRESH_S = 1.0  # what a lost hint may cost
+REFRESH_SHARE = 0.05  # of the time, in which dead tuples are walked over
+TENANTS_MAX = 100_000  # 10 MB; who does not fit is found by a later scan
+
+
+@frozen
+class Round:
+    """The tenants of one claim. `unbounded`: some go without a bound because a refresh forgot it."""
+
+    turns: tuple[Turn, ...]
+    unbounded: bool
+    number: int
+
+
+class Ring:
+    """A place in it is an order of service, nothing more: whatever it says wrongly costs latency."""
+
+    def __init__(self, random: Random, tenants_max: int = TENANTS_MAX) -> None:
+        """`random` keeps the nodes from going round in step."""
+        self._random = random
+        self._tenants_max = tenants_max
+        self._added: OrderedDict[str, int] = OrderedDict()  # tenant → number of the round then
+        self._lows: dict[str, list[datetime | None]] = {}
+        self._forgotten: set[str] = set()
+        self._rounds = 0
+        self._refreshed_at = self._due_at = float("-inf")
+        self._spent_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._added)
+
+    def add(self, tenant_id: str) -> None:
+        """Let the tenant be asked for, after all that stand there already."""
+        if tenant_id in self._added or len(self._added) < self._tenants_max:
+            self._added[tenant_id] = self._rounds
+
+    def next(self, tenants_max: int) -> Round:
+        """Return the next tenants, and let them stand at the end."""
+        self._rounds += 1
+        chosen = list(islice(self._added, tenants_max))
+        for tenant_id in chosen:
+            self._added.move_to_end(tenant_id)
+        forgotten = self._forgotten.intersection(chosen)
+        self._forgotten -= forgotten
+        turns = tuple(Turn(tenant_id, tuple(self._lows.get(tenant_id, ()))) for tenant_id in chosen)
+        return Round(turns, bool(forgotten), self._rounds)
+
+    def claimed(self, asked: Round, per_tenant: int, claimed: Sequence[Claimed]) -> None:
+        """Learn from a claim: raise the bounds, drop who had less than was asked for."""
+        counts = dict.fromkeys((turn.tenant_id for turn in asked.turns), 0)
+        lows: dict[tuple[str, int], datetime] = {}
+        for run in claimed:
+            counts[run.tenant_id] += 1
+            place = (run.tenant_id, run.priority)
+            lows[place] = min(lows.get(place, run.available_at), run.available_at)
+        for (tenant_id, priority), low in lows.items():
+            bounds = self._lows.setdefault(tenant_id, [None] * PRIORITIES)
+            bounds[priority] = low
+        for tenant_id, count in counts.items():
+            if count < per_tenant and self._added.get(tenant_id, asked.number) < asked.number:
+                del self._added[tenant_id]
+
+    def due_in_s(self, now: float) -> float:
+        """Return how long until a refresh is due; 0 = now."""
+        return max(self._due_at - now, 0.0)
+
+    def refreshed(self, found: Sequence[str], now: float) -> None:
+        """Take in what a scan found, which was asked at `now`, and forget all bounds."""
+        self._forgotten = set(self._lows)
+        self._lows.clear()
+        for tenant_id in self._random.sample(found, len(found)):
+            if tenant_id not in self._added:
+                self.add(tenant_id)
+        self._refreshed_at, self._spent_s = now, 0.0
+        self.spent(0.0)
+
+    def spent(self, seconds: float) -> None:
+        """Count what a refresh cost: its scan, and each claim that went without bounds for it."""
+        self._spent_s += seconds
+        pause_s = max(REFRESH_S, self._spent_s / REFRESH_SHARE) * self._random.uniform(1.0, 1.2)
+        self._due_at = self._refreshed_at + pause_s

@@ -1,0 +1,200 @@
+"""The tenure: it keeps this node's lease and owns the runs that live under it.
+
+The lease is a row; what the node trusts is the deadline of one cancel scope around all its runs,
+counted from before each renewal was asked and ending before the row does. If the store stops
+answering nobody has to notice: the deadline passes and the runs end, before anybody may take them.
+
+A tenure ends in four ways. In order (drain): its runs are handed back free. Unanswered (a renewal
+was asked on time, the store was silent): the lease is *owed*, and handed back free with the next one.
+By our own stall, or with the row gone: the reaper has the runs, an attempt is spent. By an
+exception: the same, since a run that crashes its node must not be retried for ever.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TypeAlias
+from uuid import uuid4
+
+import trio
+from attrs import define, field
+
+from dpp.actors.attempts import Attempts
+from dpp.actors.clock import DatabaseClock
+from dpp.actors.supervisor import supervise
+from dpp.faults import StoreUnavailable
+from dpp.leases import Fence, NodeLease, trusted_until
+from dpp.logs import get_logger
+from dpp.metrics import zombie_writes_refused_total
+from dpp.ports import Leases
+
+END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
+ASK_AGAIN_SHARE = 0.1  # of the heartbeat, after a renewal that got no answer: several more tries fit
+
+log = get_logger(__name__)
+
+
+class LeaseLapsed(StoreUnavailable):
+    """The lease ran out under us: an outage, to whoever supervises."""
+
+
+@define(eq=False)
+class Standing:
+    """What outlives a tenure.
+
+    `owed`: leases that an outage kept us from ending. `earlier_gone`: the lease rows that this data
+    directory left behind when it died are deleted, its runs are free for a reaper.
+    """
+
+    node_id: str
+    attempts: Attempts
+    clock: DatabaseClock = field(factory=DatabaseClock)
+    first_lease: trio.Event = field(factory=trio.Event)
+    owed: set[NodeLease] = field(factory=set)
+    earlier_gone: trio.Event = field(factory=trio.Event)
+
+
+@define(eq=False)
+class Tenure:
+    """One term of this node, while it lasts."""
+
+    lease: NodeLease
+    attempts: Attempts
+    trust: trio.CancelScope
+    unanswered: bool = False  # the last renewal that was asked
+
+    def lost(self) -> None:
+        """End the tenure: the row is gone, whatever the deadline says."""
+        self.trust.cancel(reason="lease lost")
+
+
+Claimer: TypeAlias = Callable[[Tenure, trio.Nursery, trio.Event], Awaitable[None]]
+
+
+async def work(
+    store: Leases,
+    standing: Standing,
+    draining: trio.Event,
+    claimer: Claimer,
+    *,
+    drain_s: float,
+    lease_s: float,
+    heartbeat_s: float,
+) -> None:
+    """Live one tenure: claim and execute until the drain, or raise what ended it."""
+    if draining.is_set():  # restarted after SIGTERM: do not wait for the store
+        return await trio.lowlevel.checkpoint()
+    async with (
+        tenure(store, standing, lease_s=lease_s, heartbeat_s=heartbeat_s) as here,
+        trio.open_nursery() as runs,
+    ):
+        await supervise("claimer", partial(claimer, here, runs, draining))  # its bugs end no run
+        runs.cancel_scope.deadline = trio.current_time() + drain_s
+
+
+@asynccontextmanager
+async def tenure(
+    store: Leases, standing: Standing, *, lease_s: float, heartbeat_s: float
+) -> AsyncIterator[Tenure]:
+    """Take a lease and keep it while the block runs. Runs live inside and end with it.
+
+    Trust counts from before we asked and ends before the row's `lease_until`: we let go first.
+    """
+    asked_at, lease = trio.current_time(), NodeLease(uuid4(), standing.node_id)
+    await take(store, standing, lease, lease_s)
+    trust = trio.CancelScope(deadline=trusted_until(asked_at, lease_s))
+    here = Tenure(lease, standing.attempts, trust)
+    blameless = False  # a crash: the reaper's, attempt spent
+    try:
+        with here.trust:
+            async with trio.open_nursery() as upkeep:
+                upkeep.start_soon(renew, store, here, standing.clock, lease_s, heartbeat_s)
+                if not standing.earlier_gone.is_set():
+                    clear = partial(end_earlier, store, here.lease, standing.earlier_gone)
+                    upkeep.start_soon(supervise, "earlier leases", clear, leave_to_lapse)
+                yield here
+                upkeep.cancel_scope.cancel(reason="tenure over")
+            blameless = True  # inside the scope: not reached when trust ran out
+        if here.trust.cancelled_caught:
+            blameless = here.unanswered  # the store was silent; our own stall is no outage
+            raise LeaseLapsed(f"lease {lease.lease_id}")
+    finally:
+        if blameless:
+            standing.owed.add(lease)
+        with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
+            await store.end_lease(lease, hand_back=blameless)  # a no-op if the row is gone
+            standing.owed.discard(lease)
+        log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
+
+
+async def take(store: Leases, standing: Standing, lease: NodeLease, lease_s: float) -> None:
+    """Take a lease, handing back free what an outage left owed; learn the database's time."""
+    assert len(standing.attempts) == 0, "an attempt outlived its tenure"
+    now = await store.take_lease(lease, lease_s=lease_s, hand_back=tuple(standing.owed))
+    standing.clock.learn(now)
+    standing.owed.clear()
+    standing.attempts.forsaken.clear()  # fences of leases that are over
+    standing.first_lease.set()
+    log.info("lease taken", lease_id=str(lease.lease_id), node_id=lease.node_id)
+
+
+async def renew(
+    store: Leases, here: Tenure, clock: DatabaseClock, lease_s: float, heartbeat_s: float
+) -> None:
+    """Renew until the lease is lost. A renewal without an answer leaves the deadline where it is."""
+    suspects: frozenset[Fence] = frozenset()
+    ask_at = trio.current_time() + heartbeat_s
+    while True:
+        await trio.sleep_until(ask_at)
+        asked_at, here.unanswered = trio.current_time(), True
+        try:
+            renewal = await store.renew_lease(here.lease, lease_s=lease_s)
+        except StoreUnavailable as outage:
+            log.warning("heartbeat unanswered", detail=str(outage))
+            ask_at = trio.current_time() + ASK_AGAIN_SHARE * heartbeat_s
+            continue
+        here.unanswered = False
+        if not renewal.held:
+            zombie_writes_refused_total.labels("renew_lease").inc()
+            log.warning("lease lost", lease_id=str(here.lease.lease_id))
+            return here.lost()
+        here.trust.deadline = trusted_until(asked_at, lease_s)
+        clock.learn(renewal.now)
+        log.info("heartbeat", lease_id=str(here.lease.lease_id), runs=len(here.attempts))
+        suspects = await hand_back_ghosts(store, here, renewal.fences, suspects, heartbeat_s)
+        ask_at = asked_at + heartbeat_s
+
+
+async def hand_back_ghosts(
+    store: Leases,
+    here: Tenure,
+    held: Sequence[Fence],
+    suspects: frozenset[Fence],
+    heartbeat_s: float,
+) -> frozenset[Fence]:
+    """Hand back what this node has not known at two renewals running; return the new suspects.
+
+    At one renewal alone it may be a claim on its way here. What is handed back is forsaken first,
+    so that a claim that is answered after all does not start it.
+    """
+    unknown = frozenset(fence for fence in held if fence not in here.attempts)
+    ghosts = unknown & suspects
+    if ghosts:
+        here.attempts.forsake(ghosts)
+        log.warning("ghosts handed back", run_ids=[str(ghost.run_id) for ghost in ghosts])
+        with trio.move_on_after(heartbeat_s / 2), suppress(StoreUnavailable):
+            await store.hand_back_runs(sorted(ghosts, key=lambda ghost: ghost.run_id))
+    else:
+        await trio.lowlevel.checkpoint()
+    return unknown
+
+
+async def end_earlier(store: Leases, lease: NodeLease, gone: trio.Event) -> None:
+    """Delete the lease rows of this node's earlier tenures: whoever has the data directory's lock may."""
+    ended = await store.end_earlier_leases(lease)
+    gone.set()
+    log.info("earlier leases ended", leases=ended)
+
+
+def leave_to_lapse(_: BaseException) -> None:
+    """Let a bug there cost the runs of this tenure nothing: the rows lapse by themselves."""

@@ -1,0 +1,173 @@
+"""The one ASGI dispatcher: it serves every row of the table, and hands other paths to the pages.
+
+Path and method are looked up here, `gate` checks head and key, the handler does the rest. Outages
+become a 503 that is safe to retry, bugs a 500 that says nothing of the cause. Every answer,
+whatever its status, is dressed the same.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import trio
+
+from dpp.faults import StoreUnavailable
+from dpp.http.answers import SECURITY, Answer, Header, request_id
+from dpp.http.asgi import App, Message, Receive, Scope, Send
+from dpp.http.cors import Cors
+from dpp.http.gate import admit
+from dpp.http.heads import Head, Violation
+from dpp.http.problems import Problem, method_not_allowed, render, unavailable
+from dpp.http.requests import Headers, Request, gather
+from dpp.http.routes import Route
+from dpp.http.services import Services
+from dpp.http.table import Match, Table
+from dpp.http.tracing import trace_id
+from dpp.logs import get_logger
+from dpp.metrics import observe_request
+
+UNKNOWN: Final = Problem("not-found", "there is no such path")
+AWAY: Final = unavailable("the database is away; ask the same again")
+OURS: Final = Problem("internal-error", "it is logged under this request_id")
+
+Result: TypeAlias = Answer | Problem
+
+log = get_logger(__name__)
+
+
+class Dispatcher:
+    """An ASGI app over the table."""
+
+    def __init__(self, routes: Iterable[Route], services: Services, pages: App, cors: Cors) -> None:
+        self._table = Table(routes)
+        self._services = services
+        self._pages = pages
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        assert scope["type"] == "http", scope["type"]
+        started_at = trio.current_time()
+        headers = gather(scope["headers"])
+        named = request_id(headers.get(b"x-request-id", ()))
+        found = self._table.find(scope["raw_path"])
+        dress = self._dress(named, headers)
+        if found is None and not _is_api(scope["path"]):
+            await self._pages(scope, receive, _dressed(send, dress))
+            return
+        route: Route | None = None
+        result: Result = UNKNOWN
+        if found is not None:
+            route, result = await self._serve(scope, receive, found, headers, named)
+        answer = _rendered(result, scope["raw_path"], named)
+        await send(_start(answer, dress))
+        await send({"type": "http.response.body", "body": answer.body})
+        took_s = trio.current_time() - started_at
+        observe_request(scope["method"], route.path if route else None, answer.status, took_s)
+
+    def refuse(self, violation: Violation, head: Head | None) -> Answer:
+        """Return the answer to what is no request, or came too late; the connection then closes."""
+        headers = gather(head.headers) if head else {}
+        named = request_id(headers.get(b"x-request-id", ()))
+        problem = Problem(violation.problem, violation.detail)
+        if violation.problem == "temporary-reduced-capacity":
+            problem = unavailable(violation.detail)
+        answer = _rendered(problem, head.raw_path if head else b"", named)
+        observe_request(head.method if head else "", None, answer.status, 0.0)
+        dress = self._dress(named, headers)
+        return Answer(answer.status, answer.body, (*answer.headers, *dress), answer.media_type)
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, found: Match, headers: Headers, named: str
+    ) -> tuple[Route | None, Result]:
+        method = scope["method"]
+        route = found.methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            if method == "OPTIONS":
+                origin = _one(headers, b"origin")
+                allow = (b"allow", found.allow)
+                return None, Answer(204, b"", (allow, *self._cors.preflight(origin, found.allow)))
+            return None, method_not_allowed(found.allow)
+        try:
+            return route, await self._checked(route, scope, receive, found, headers, named)
+        except StoreUnavailable:
+            return route, AWAY
+        except Exception:
+            log.exception("request failed", request_id=named, route=route.path)
+            return route, OURS
+
+    async def _checked(
+        self,
+        route: Route,
+        scope: Scope,
+        receive: Receive,
+        found: Match,
+        headers: Headers,
+        named: str,
+    ) -> Result:
+        address = scope["client"][0] if scope["client"] else ""
+        entry = await admit(self._services, route, headers, address)
+        if isinstance(entry, Problem):
+            return entry
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            params=found.params,
+            query=scope["query_string"],
+            headers=headers,
+            principal=entry.principal,
+            address=address,
+            request_id=named,
+            trace_id=trace_id(headers.get(b"traceparent", ())),
+            receive=receive,
+        )
+        result = await route.handler(self._services, request)
+        return _with(result, entry.headers) if entry.headers else result
+
+    def _dress(self, named: str, headers: Headers) -> tuple[Header, ...]:
+        """Return what every answer carries."""
+        cors = self._cors.headers(_one(headers, b"origin"))
+        return ((b"x-request-id", named.encode("ascii")), *SECURITY, *cors)
+
+
+def _is_api(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def _one(headers: Headers, name: bytes) -> bytes | None:
+    lines = headers.get(name)
+    return lines[0] if lines else None
+
+
+def _with(result: Result, headers: tuple[Header, ...]) -> Result:
+    """Return the result with these headers too."""
+    if isinstance(result, Problem):
+        return Problem(result.name, result.detail, result.members, (*result.headers, *headers))
+    return Answer(result.status, result.body, (*result.headers, *headers), result.media_type)
+
+
+def _rendered(result: Result, raw_path: bytes, named: str) -> Answer:
+    if isinstance(result, Answer):
+        return result
+    return render(result, instance=raw_path.decode("latin-1"), request_id=named)
+
+
+def _start(answer: Answer, dress: tuple[Header, ...]) -> Message:
+    described = ((b"content-type", answer.media_type),) if answer.body else ()
+    return {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": [*described, *answer.headers, *dress],
+    }
+
+
+def _dressed(send: Send, dress: tuple[Header, ...]) -> Send:
+    """Return `send` for an app behind this one, whose answers are dressed too."""
+
+    async def dressing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ours = {name for name, _ in dress}
+            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in ours]
+            message = {**message, "headers": [*kept, *dress]}
+        await send(message)
+
+    return dressing

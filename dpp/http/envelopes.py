@@ -1,0 +1,77 @@
+"""From the bytes of a submission to the core's `Submission`: key, envelope, digest, appraisal.
+
+What depends on bytes and packs alone is decided here, before any lock; what depends on plan, tenant
+or budget is the intake's. The fingerprint covers what the client sent, not the defaults filled in.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import trio
+
+from dpp import money
+from dpp.admission import Submission
+from dpp.fingerprints import canonical, fingerprint
+from dpp.http.decoder import NotJson, Object, decode_object
+from dpp.http.problems import Problem
+from dpp.http.requests import Request
+from dpp.http.services import Services
+from dpp.http.wire import SubmitRequest, parse_key, read
+from dpp.pricing import InputError
+
+KEY_INVALID: Final = Problem(
+    "idempotency-key-invalid",
+    'send one key of 1 to 255 visible ASCII characters, none of them " \\ , or ;',
+)
+THREAD_FROM: Final = 1 << 20  # bytes of a body from which decoding would hold up the loop
+
+
+def build(
+    services: Services, request: Request, key: str, sent: Object
+) -> Submission | list[InputError]:
+    """Return the submission, or everything that is wrong with its envelope."""
+    envelope = read(sent, SubmitRequest)
+    too_long = _timebox(sent.get("timebox_s"), services.bounds.timebox_max_s)
+    if isinstance(envelope, list):
+        return envelope + too_long
+    if too_long:
+        return too_long
+    assert request.principal is not None
+    inputs: Mapping[str, Any] = sent["inputs"]
+    max_cost = money.parse(envelope.max_cost_usd)
+    return Submission(
+        run_id=services.new_run_id(),
+        tenant_id=request.principal.tenant_id,
+        key_id=request.principal.key_id,
+        idempotency_key=key,
+        fingerprint=fingerprint({**sent, "max_cost_usd": max_cost}),
+        pack_type=envelope.pack_type,
+        pack_version=services.packs.version(envelope.pack_type),
+        inputs=canonical(inputs),
+        max_cost=max_cost,
+        priority=envelope.priority,
+        timebox_s=envelope.timebox_s or services.bounds.timebox_s,
+        trace_id=request.trace_id,
+        appraisal=services.packs.appraise(envelope.pack_type, inputs),
+    )
+
+
+def read_key(request: Request) -> str | Problem:
+    """Return the idempotency key of the header."""
+    lines = request.headers.get(b"idempotency-key", [])
+    if not lines:
+        return Problem("idempotency-key-missing", "send one Idempotency-Key header")
+    return parse_key(lines) or KEY_INVALID
+
+
+async def decode(body: bytes) -> Object | NotJson:
+    """Decode a body; a large one in a thread."""
+    if len(body) <= THREAD_FROM:
+        return decode_object(body)
+    return await trio.to_thread.run_sync(decode_object, body)
+
+
+def _timebox(sent: object, most: int) -> list[InputError]:
+    if type(sent) is int and sent > most:
+        return [InputError("/timebox_s", f"must be at most {most} here")]
+    return []

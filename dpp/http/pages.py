@@ -1,0 +1,56 @@
+"""The quart-trio app behind the table: what is for people, not for programs.
+
+For now it knows no page and answers every path with a problem. Its limits are set here, because
+Quart's own (16 MB of body, 60 s) are not ours.
+"""
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from dpp.http.answers import Answer
+from dpp.http.problems import Problem, method_not_allowed, render
+
+BODY_MAX = 64 * 1024  # pages take no bodies to speak of
+ANSWER_WAIT_S = 10
+
+UNKNOWN = Problem("not-found", "there is no such path")
+
+
+def make_app() -> QuartTrio:
+    """Return the app that serves pages."""
+    app = QuartTrio("dpp.http.pages", static_folder=None)
+    limit(app, BODY_MAX)
+    app.register_error_handler(HTTPException, refuse)
+    return app
+
+
+def limit(app: QuartTrio, body_max: int) -> None:
+    """Set the limits of a Quart app."""
+    app.config["MAX_CONTENT_LENGTH"] = body_max
+    app.config["BODY_TIMEOUT"] = ANSWER_WAIT_S
+    app.config["RESPONSE_TIMEOUT"] = ANSWER_WAIT_S
+
+
+async def refuse(error: HTTPException) -> Response:
+    """Return werkzeug's refusals as problems."""
+    if error.code == 405:  # noqa: PLR2004
+        allow = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return respond(problem_answer(method_not_allowed(allow.encode("ascii"))))
+    if error.code == 413:  # noqa: PLR2004
+        return respond(problem_answer(Problem("payload-too-large", "the body is too large")))
+    return respond(problem_answer(UNKNOWN))
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """Return the answer that carries this problem, for the request that Quart is serving."""
+    named = request.headers.get("X-Request-Id", "")
+    return render(problem, instance=request.path, request_id=named)
+
+
+def respond(answer: Answer) -> Response:
+    """Return an answer as Quart has them."""
+    response = Response(answer.body, answer.status, content_type=answer.media_type.decode("ascii"))
+    for name, value in answer.headers:
+        response.headers[name.decode("ascii")] = value.decode("latin-1")
+    return response

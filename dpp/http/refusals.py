@@ -1,0 +1,90 @@
+"""Admissions that say no, as problems."""
+
+from typing import TypeAlias, assert_never
+
+from dpp.admission import (
+    ExistsWithDifferentRequest,
+    InsufficientBudget,
+    KeyDead,
+    MaxCostTooHigh,
+    MaxCostTooLow,
+    PackNotAllowed,
+    QueueFull,
+    RateLimited,
+    TenantFrozen,
+    TenantSuspended,
+)
+from dpp.http.limits import SUBMIT, window_headers
+from dpp.http.problems import Problem, invalid, over_quota, unauthorized, unavailable
+from dpp.money import show
+from dpp.pricing import InputsInvalid, PackUnknown
+
+Refusal: TypeAlias = (
+    ExistsWithDifferentRequest
+    | KeyDead
+    | TenantSuspended
+    | TenantFrozen
+    | PackUnknown
+    | PackNotAllowed
+    | InputsInvalid
+    | MaxCostTooLow
+    | MaxCostTooHigh
+    | RateLimited
+    | QueueFull
+    | InsufficientBudget
+)
+
+QUEUE_RETRY_S = 5  # an estimate: how soon a place in the queue is free nobody knows
+
+DROPPED = unavailable(
+    "the submission was not answered; send it again with the same key to learn what became of it"
+)
+
+
+def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911 - one case a refusal
+    """Return what the client is told."""
+    match refusal:
+        case ExistsWithDifferentRequest():
+            return Problem(
+                "idempotency-key-reused", "this key names a run of another request already"
+            )
+        case KeyDead():
+            return unauthorized()
+        case TenantSuspended():
+            return Problem("tenant-suspended", "ask the operator; accepted runs go on")
+        case TenantFrozen():
+            return Problem("tenant-frozen", "its books are being looked at; accepted runs go on")
+        case PackUnknown(allowed):
+            return Problem("pack-unknown", _packs(allowed), {"allowed": list(allowed)})
+        case PackNotAllowed(allowed):
+            return Problem("pack-not-allowed", _packs(allowed), {"allowed": list(allowed)})
+        case InputsInvalid(errors):
+            return invalid(errors)
+        case MaxCostTooLow(required):
+            least = show(required)
+            return Problem(
+                "max-cost-too-low", f"this run needs at least ${least}", {"required_usd": least}
+            )
+        case MaxCostTooHigh(limit):
+            most = show(limit)
+            return Problem(
+                "max-cost-too-high", f"the plan allows at most ${most} a run", {"limit_usd": most}
+            )
+        case RateLimited(window):
+            detail = f"{window.limit} submissions a minute; the next in {window.reset_s} s"
+            return over_quota(SUBMIT, detail, window.reset_s, window_headers(SUBMIT, window))
+        case QueueFull(limit):
+            detail = f"{limit} runs are queued, which is the plan's limit"
+            return over_quota("queued_runs", detail, QUEUE_RETRY_S)
+        case InsufficientBudget(available, required):
+            has, needs = show(available), show(required)
+            return Problem(
+                "budget-exceeded",
+                f"the run reserves ${needs}, and ${has} is available",
+                {"available_usd": has, "required_usd": needs},
+            )
+    assert_never(refusal)
+
+
+def _packs(allowed: tuple[str, ...]) -> str:
+    return f"allowed here: {', '.join(allowed) or 'none'}"

@@ -1,0 +1,148 @@
+"""A request as handlers see it: typed, with its principal, and its body not read yet.
+
+Handlers know neither ASGI nor Quart. What is wrong with a parameter comes back as a problem, all of
+it at once; unknown parameters are refused like unknown members of a body.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from attrs import field, frozen
+
+from dpp.http.asgi import Receive
+from dpp.http.auth import Principal
+from dpp.http.problems import Problem, invalid
+from dpp.pricing import InputError
+
+PARAMETERS_MAX: Final = 32  # a query that names more is no mistake
+
+Headers: TypeAlias = Mapping[bytes, list[bytes]]
+
+
+@frozen(kw_only=True)
+class Request:
+    """One request, past all checks of its head and its key."""
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    query: bytes
+    headers: Headers
+    principal: Principal | None
+    address: str
+    request_id: str
+    trace_id: str
+    receive: Receive = field(repr=False)
+
+    @property
+    def tenant_id(self) -> str:
+        """Return who asks; only routes with a scope may say so."""
+        assert self.principal is not None
+        return self.principal.tenant_id
+
+
+def gather(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """Return all values of each header, in order."""
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        headers.setdefault(name, []).append(value)
+    return headers
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes | Problem:
+    """Return the whole body; 413 as soon as it is longer than it may be."""
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            return Problem("malformed-http", "the connection ended before the body did")
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > bytes_max:
+            return too_large(bytes_max)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def too_large(bytes_max: int) -> Problem:
+    """Return the problem of a body over its limit."""
+    return Problem("payload-too-large", f"the body may have at most {bytes_max} bytes")
+
+
+@frozen
+class Whole:
+    """A parameter that is a whole number within bounds."""
+
+    least: int
+    most: int
+    default: int
+
+    def read(self, text: str) -> int | str:
+        """Return the number, or what is wrong with the text."""
+        digits = text.isascii() and text.isdigit() and len(text) <= len(str(self.most)) + 1
+        if digits and self.least <= int(text) <= self.most:
+            return int(text)
+        return f"must be a whole number from {self.least} to {self.most}"
+
+
+@frozen
+class Words:
+    """A parameter that is text up to a length."""
+
+    chars_max: int
+
+
+Parameters: TypeAlias = Mapping[str, Whole | Words]
+Values: TypeAlias = dict[str, int | str | None]
+
+
+def read_query(request: Request, parameters: Parameters) -> Values | Problem:
+    """Return every parameter's value or default, or everything that is wrong with the query."""
+    values: Values = {
+        name: kind.default if isinstance(kind, Whole) else None for name, kind in parameters.items()
+    }
+    if not request.query:
+        return values
+    try:
+        pairs = parse_qsl(
+            request.query.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=PARAMETERS_MAX,
+        )
+    except ValueError:  # not UTF-8, or too many
+        return invalid([InputError("/query", "is not a query string")])
+    errors: list[InputError] = []
+    seen: set[str] = set()
+    for name, text in pairs:
+        wrong = _read(values, parameters, seen, name, text)
+        if wrong is not None:
+            errors.append(InputError(f"/query/{name[:64]}", wrong))
+    return invalid(errors) if errors else values
+
+
+def _read(
+    values: Values, parameters: Parameters, seen: set[str], name: str, text: str
+) -> str | None:
+    """Put one parameter into `values`, or say what is wrong with it."""
+    kind = parameters.get(name)
+    if kind is None:
+        return "is not a parameter of this endpoint"
+    if name in seen:
+        return "stands twice"
+    seen.add(name)
+    if isinstance(kind, Words):
+        values[name] = text
+        return (
+            None
+            if 0 < len(text) <= kind.chars_max
+            else f"must have 1 to {kind.chars_max} characters"
+        )
+    value = kind.read(text)
+    if isinstance(value, str):
+        return value
+    values[name] = value
+    return None

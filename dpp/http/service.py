@@ -1,0 +1,38 @@
+"""What the service says of itself: `/`, `/health`, `/readyz`. No key is asked for.
+
+Health asks nothing: it says that the process lives and turns requests around. Readiness asks every
+dependency in use (`readiness`).
+"""
+
+from typing import Final
+
+from dpp.http.answers import NO_STORE, Answer
+from dpp.http.problems import Problem
+from dpp.http.requests import Request
+from dpp.http.services import Services
+from dpp.http.views import HealthView, ReadyView, ServiceView, encode
+from dpp.version import VERSION
+
+_ROOT: Final = encode(ServiceView("DPP API", VERSION, "running"))
+_HEALTH: Final = encode(HealthView("healthy", VERSION))
+
+
+async def get_root(_services: Services, _request: Request) -> Answer | Problem:
+    """GET /."""
+    return Answer(200, _ROOT)
+
+
+async def get_health(_services: Services, _request: Request) -> Answer | Problem:
+    """GET /health."""
+    return Answer(200, _HEALTH, (NO_STORE,))
+
+
+async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
+    """GET /readyz."""
+    database = await services.readiness.database_up()
+    ready = database and not services.draining.is_set()
+    view = ReadyView(
+        "ready" if ready else "not_ready",
+        {"api": "up", "database": "up" if database else "down"},
+    )
+    return Answer(200 if ready else 503, encode(view), (NO_STORE,))

@@ -1,0 +1,53 @@
+"""What the handlers need, in one value that the node makes: ports, limits, this node's packs."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import trio
+from attrs import field, frozen
+
+from dpp.http.auth import Authenticator
+from dpp.http.limits import Windows
+from dpp.http.readiness import Readiness
+from dpp.plans import Plans
+from dpp.ports import Appraiser, Cancels, Intake, Reads, Watching
+from dpp.runs import Run
+
+
+class TenantReads(Reads, Protocol):
+    """What the store is asked, with one verb more: a replayed batch reads its runs in one turn."""
+
+    async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
+        """Return those of these runs that the tenant has, in any order."""
+        ...
+
+
+@frozen(kw_only=True)
+class Bounds:
+    """The limits of the configuration that handlers apply."""
+
+    body_max_bytes: int
+    batch_body_max_bytes: int
+    wait_max_s: int
+    timebox_s: int
+    timebox_max_s: int
+    queue_ttl_s: int
+
+
+@frozen(kw_only=True)
+class Services:
+    """What handlers work with. `draining` is set when the node stops taking in work."""
+
+    intake: Intake
+    reads: TenantReads
+    cancels: Cancels
+    watching: Watching
+    packs: Appraiser
+    plans: Plans
+    keys: Authenticator
+    readiness: Readiness
+    new_run_id: Callable[[], UUID]
+    draining: trio.Event
+    bounds: Bounds
+    reading: Windows = field(factory=Windows)

@@ -1,0 +1,285 @@
+"""Every command against a real node, found as operators find it: by its data directory."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from dpp.cli.exits import Exit
+from tests.cli.conftest import Dpp, Ended
+
+
+class Served(Protocol):
+    """What these tests use of a running node."""
+
+    @property
+    def data_dir(self) -> Path: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def management_url(self) -> str: ...
+
+
+@pytest.fixture(autouse=True)
+def _local(served_node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPP_DATA_DIR", str(served_node.data_dir))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"acme-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def tenant(dpp: Dpp, name: str) -> dict[str, Any]:
+    """Create a tenant with $10 by the command."""
+    made = dpp("tenant", "create", name, "--plan", "basic", "--deposit", "10.00", "--json")
+    assert made.status == Exit.GOOD, made.err
+    document: dict[str, Any] = made.document
+    return document
+
+
+def budget(
+    deposited: str, available: str, held: str = "0.00", spent: str = "0.00"
+) -> dict[str, str]:
+    return {
+        "deposited_usd": deposited,
+        "available_usd": available,
+        "held_usd": held,
+        "spent_usd": spent,
+        "currency": "USD",
+    }
+
+
+def submit(dpp: Dpp, tenant: dict[str, Any], *more: str, max_cost: str = "0.10") -> Ended:
+    echo = ("run", "submit", "--pack", "echo", "--max-cost", max_cost)
+    return dpp(*echo, "--tenant", tenant["tenant_id"], "--json", *more)
+
+
+def test_a_tenant_is_created_with_a_key_and_a_deposit(tenant: dict[str, Any], name: str) -> None:
+    assert {*tenant} == {"tenant_id", "plan", "api_key", "budget"}
+    assert (tenant["tenant_id"], tenant["plan"]) == (name, "basic")
+    assert tenant["api_key"].startswith("dpp_live_")
+    assert tenant["budget"] == budget("10.00", "10.00")
+
+
+def test_a_tenant_that_exists_is_left_alone_and_ends_with_1(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    again = dpp("tenant", "create", name, "--plan", "pro", "--deposit", "5.00", "--json")
+
+    assert (again.status, again.document["error"]["code"]) == (Exit.NEGATIVE, "tenant-exists")
+    shown = dpp("tenant", "show", name, "--json").document
+    assert (shown["plan"], shown["budget"]) == ("basic", tenant["budget"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--plan", "nonsense"), "invalid-request"),
+        (("--plan", "basic", "--deposit", "-1"), "invalid-request"),
+        (("--plan", "basic", "--deposit", "1e3"), "invalid-request"),
+    ],
+)
+def test_a_tenant_that_cannot_be_is_refused(
+    dpp: Dpp, name: str, arguments: tuple[str, ...], code: str
+) -> None:
+    refused = dpp("tenant", "create", name, *arguments, "--json")
+
+    assert (refused.status, refused.document["error"]["code"]) == (Exit.NEGATIVE, code)
+    assert dpp("tenant", "show", name, "--json").document["error"]["code"] == "not-found"
+
+
+def test_every_tenant_is_listed(dpp: Dpp, tenant: dict[str, Any], name: str) -> None:
+    listed = dpp("tenant", "list", "--json")
+    table = dpp("tenant", "list")
+
+    assert name in [one["tenant_id"] for one in listed.document["items"]]
+    assert name in table.out
+
+
+def test_a_suspended_tenant_submits_nothing_until_it_is_resumed(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    suspended = dpp("tenant", "suspend", name, "--reason", "a test", "--json")
+    refused = submit(dpp, tenant)
+    resumed = dpp("tenant", "resume", name, "--json")
+    accepted = submit(dpp, tenant)
+
+    assert suspended.document["suspended"] is True
+    assert (refused.status, refused.document["error"]["code"]) == (1, "tenant-suspended")
+    assert resumed.document["suspended"] is False
+    assert accepted.status == Exit.GOOD
+
+
+def test_a_plan_is_changed(dpp: Dpp, tenant: dict[str, Any], name: str) -> None:
+    changed = dpp("tenant", "plan", name, "pro", "--json")
+    refused = dpp("tenant", "plan", name, "nonsense", "--json")
+
+    assert changed.document["plan"] == "pro"
+    assert refused.status == Exit.NEGATIVE
+    assert dpp("tenant", "show", name, "--json").document["plan"] == "pro"
+
+
+def test_a_key_is_made_listed_without_its_secret_and_revoked(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    made = dpp("key", "create", name, "--json").document
+    listed = dpp("key", "list", name, "--json")
+    revoked = dpp("key", "revoke", name, made["key_id"], "--json")
+    refused = dpp("run", "list", "--api-key", made["api_key"], "--json")
+
+    assert {*made} >= {"key_id", "api_key"}
+    assert made["key_id"] in [key["key_id"] for key in listed.document["items"]]
+    assert made["api_key"].split("_")[3] not in listed.out
+    assert revoked.status == Exit.GOOD
+    assert (refused.status, refused.document["error"]["code"]) == (1, "unauthorized")
+
+
+def test_a_reference_books_once(dpp: Dpp, tenant: dict[str, Any], name: str) -> None:
+    first = dpp("deposit", name, "5.00", "--reference", "inv-7", "--json")
+    again = dpp("deposit", name, "5.00", "--reference", "inv-7", "--json")
+    other = dpp("deposit", name, "6.00", "--reference", "inv-7", "--json")
+
+    assert first.document["budget"] == budget("15.00", "15.00")
+    assert (again.status, again.document) == (Exit.GOOD, first.document)
+    assert (other.status, other.document["error"]["code"]) == (1, "reference-reused")
+    assert dpp("tenant", "show", name, "--json").document["budget"] == budget("15.00", "15.00")
+
+
+def test_at_most_what_is_available_is_withdrawn(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    some = dpp("withdraw", name, "4.00", "--json")
+    more = dpp("withdraw", name, "6.01", "--json")
+
+    assert some.document["budget"] == budget("6.00", "6.00")
+    assert more.status == Exit.NEGATIVE
+    assert dpp("tenant", "show", name, "--json").document["budget"] == budget("6.00", "6.00")
+
+
+def test_a_run_is_submitted_followed_and_paid_for(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    ended = submit(dpp, tenant, "--input", "message=hi", "--input", 'cost_usd="0.05"', "--wait")
+
+    assert ended.status == Exit.GOOD
+    run = ended.document
+    assert (run["status"], run["result"], run["cost"]["actual_usd"]) == (
+        "COMPLETED",
+        {"message": "hi"},
+        "0.05",
+    )
+    assert f"{run['run_id']} COMPLETED" in ended.err
+    shown = dpp("tenant", "show", name, "--json").document
+    assert shown["budget"] == budget("10.00", "9.95", spent="0.05")
+
+
+def test_a_run_that_fails_ends_with_1_under_wait(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    ended = submit(dpp, tenant, "--input", "fail=true", "--wait")
+
+    assert (ended.status, ended.document["status"]) == (Exit.NEGATIVE, "FAILED")
+    assert ended.document["error"]["code"] == "pack_refused"
+
+
+def test_the_same_idempotency_key_is_the_same_run(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    first = submit(dpp, tenant, "--idempotency-key", "once").document
+    again = submit(dpp, tenant, "--idempotency-key", "once").document
+    other = submit(dpp, tenant, "--idempotency-key", "once", max_cost="0.20")
+
+    assert again["run_id"] == first["run_id"]
+    assert (other.status, other.document["error"]["code"]) == (1, "idempotency-key-reused")
+
+
+def test_a_run_the_budget_does_not_cover_is_refused(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    dpp("withdraw", tenant["tenant_id"], "9.95", "--json")
+
+    refused = submit(dpp, tenant)
+
+    assert refused.status == Exit.NEGATIVE
+    assert refused.document["error"]["code"] == "budget-exceeded"
+    assert refused.document["error"]["problem"]["required_usd"] == "0.10"
+    assert "dpp deposit" in refused.err
+
+
+def test_a_running_run_is_canceled(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    who = ("--api-key", tenant["api_key"], "--json")
+    run_id = submit(dpp, tenant, "--input", "sleep_s=60").document["run_id"]
+
+    asked = dpp("run", "cancel", run_id, *who)
+    ended = dpp("run", "wait", run_id, *who)
+
+    assert asked.status == Exit.GOOD
+    assert (ended.status, ended.document["status"]) == (Exit.NEGATIVE, "CANCELED")
+    assert dpp("run", "show", run_id, *who).document["cost"]["actual_usd"] == "0.00"
+
+
+def test_runs_are_listed_newest_first_page_by_page(
+    dpp: Dpp, tenant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [submit(dpp, tenant).document["run_id"] for _ in range(3)]
+    monkeypatch.setenv("DPP_API_KEY", tenant["api_key"])
+
+    first = dpp("run", "list", "--limit", "2", "--json").document
+    rest = dpp("run", "list", "--cursor", first["next_cursor"], "--json").document
+    table = dpp("run", "list")
+
+    assert [run["run_id"] for run in first["items"] + rest["items"]] == made[::-1]
+    assert rest["next_cursor"] is None
+    assert all(run_id in table.out for run_id in made)
+
+
+def test_a_run_of_another_tenant_is_not_there(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    run_id = submit(dpp, tenant).document["run_id"]
+    other = dpp(
+        "tenant", "create", f"o-{uuid.uuid4().hex[:8]}", "--plan", "basic", "--json"
+    ).document
+
+    refused = dpp("run", "show", run_id, "--api-key", other["api_key"], "--json")
+
+    assert (refused.status, refused.document["error"]["code"]) == (1, "not-found")
+
+
+def test_the_audit_proves_the_books(dpp: Dpp, tenant: dict[str, Any]) -> None:
+    submit(dpp, tenant, "--input", 'cost_usd="0.05"', "--wait")
+
+    audit = dpp("audit", "--json")
+    table = dpp("audit")
+
+    assert (audit.status, audit.document["ok"], audit.document["findings"]) == (Exit.GOOD, True, [])
+    assert audit.document["invariants"]
+    assert table.out.endswith("invariants hold\n")
+
+
+def test_a_wrong_token_is_refused(
+    dpp: Dpp, served_node: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPP_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DPP_MANAGEMENT_URL", served_node.management_url)
+    monkeypatch.setenv("DPP_ADMIN_TOKEN", "x" * 43)
+
+    refused = dpp("tenant", "list", "--json")
+
+    assert (refused.status, refused.document["error"]["code"]) == (1, "unauthorized")
+
+
+def test_a_remote_node_is_asked_by_url_and_token(
+    dpp: Dpp, served_node: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = (served_node.data_dir / "admin.token").read_text().strip()
+    monkeypatch.setenv("DPP_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DPP_MANAGEMENT_URL", served_node.management_url)
+    monkeypatch.setenv("DPP_ADMIN_TOKEN", token)
+
+    assert dpp("tenant", "list", "--json").status == Exit.GOOD
+
+
+def test_a_second_node_on_the_same_directory_ends_with_78(dpp: Dpp, served_node: Served) -> None:
+    refused = dpp("serve", "--listen", "127.0.0.1:0", "--management", "127.0.0.1:0", "--json")
+
+    assert refused.status == Exit.CONFIGURATION
+    assert refused.document["error"]["code"] == "data-directory"
+    assert str(served_node.data_dir) in refused.err

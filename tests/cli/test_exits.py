@@ -1,0 +1,184 @@
+"""How commands end: the status, one JSON document, and words that say what to do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpp.cli.exits import Exit
+from dpp.cli.main import cli
+from dpp.cli.troubles import explain
+from dpp.datadir import DataDirError
+from dpp.version import VERSION
+from tests.cli.conftest import Dpp
+from tests.cli.peers import Says, peer
+
+ASKING = [
+    ("audit",),
+    ("tenant", "create", "acme", "--plan", "basic"),
+    ("tenant", "list"),
+    ("tenant", "show", "acme"),
+    ("tenant", "suspend", "acme"),
+    ("tenant", "resume", "acme"),
+    ("tenant", "plan", "acme", "pro"),
+    ("key", "create", "acme"),
+    ("key", "list", "acme"),
+    ("key", "revoke", "acme", "k"),
+    ("deposit", "acme", "1.00"),
+    ("withdraw", "acme", "1.00"),
+    ("run", "submit", "--pack", "echo", "--max-cost", "0.10"),
+    ("run", "show", "r"),
+    ("run", "list"),
+    ("run", "cancel", "r"),
+    ("run", "wait", "r"),
+]
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DPP_URL", url)
+    monkeypatch.setenv("DPP_MANAGEMENT_URL", url)
+    monkeypatch.setenv("DPP_ADMIN_TOKEN", "t" * 32)
+    monkeypatch.setenv("DPP_API_KEY", "dpp_live_x")
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
+def test_a_node_that_does_not_answer_ends_with_3_and_names_where_it_was_asked(
+    dpp: Dpp, closed_url: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    environment(monkeypatch, closed_url)
+
+    ended = dpp(*arguments, "--json")
+
+    assert ended.status == Exit.UNREACHABLE
+    assert ended.document["error"]["url"] == closed_url
+    assert closed_url in ended.err
+    assert "dpp serve" in ended.err
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
+def test_a_refusal_ends_with_1_and_carries_the_problem(
+    dpp: Dpp, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    body = '{"type": "https://dpp.dev/problems/forbidden", "title": "No", "detail": "not you"}'
+    with peer([Says(403, body)]) as server:
+        environment(monkeypatch, server.url)
+
+        ended = dpp("--json", *arguments)
+
+    assert ended.status == Exit.NEGATIVE
+    assert ended.document["error"]["code"] == "forbidden"
+    assert ended.document["error"]["problem"]["detail"] == "not you"
+    assert "not you" in ended.err
+
+
+def test_the_addresses_of_the_configuration_are_tried_where_nothing_names_a_node(
+    dpp: Dpp, closed_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = closed_url.removeprefix("http://")
+    monkeypatch.setenv("DPP_MANAGEMENT__LISTEN", address.replace("127.0.0.1", "0.0.0.0"))  # noqa: S104
+
+    ended = dpp("audit", "--json")
+
+    assert ended.status == Exit.UNREACHABLE
+    assert ended.document["error"]["url"] == closed_url
+
+
+def test_a_missing_token_is_said_once_it_is_known_that_somebody_listens(
+    dpp: Dpp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("DPP_MANAGEMENT_URL", f"http://127.0.0.1:{port}")
+
+        ended = dpp("audit", "--json")
+
+    assert ended.status == Exit.USAGE
+    assert ended.document["error"]["code"] == "no-admin-token"
+
+
+def test_a_run_needs_a_key_or_a_tenant(dpp: Dpp) -> None:
+    ended = dpp("run", "list", "--json")
+
+    assert ended.status == Exit.USAGE
+    assert ended.document["error"]["code"] == "no-api-key"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run", "submit"),
+        ("run", "list", "--api-key", "k", "--tenant", "t"),
+        ("run", "list", "--limit", "0"),
+        ("tenant", "create"),
+        ("run", "submit", "--pack", "echo", "--max-cost", "1", "--input", "nothing"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_ends_with_2_and_one_document(
+    dpp: Dpp, monkeypatch: pytest.MonkeyPatch, closed_url: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("DPP_URL", closed_url)
+
+    ended = dpp(*arguments, "--json")
+
+    assert ended.status == Exit.USAGE
+    assert ended.document["error"]["code"] == "usage"
+
+
+def test_json_after_two_dashes_is_an_argument_like_any_other(dpp: Dpp) -> None:
+    ended = dpp("nonsense", "--", "--json")
+
+    assert (ended.status, ended.out) == (Exit.USAGE, "")
+
+
+@pytest.mark.parametrize("arguments", [("--json", "version"), ("version", "--json")])
+def test_json_may_stand_before_and_after_the_command(dpp: Dpp, arguments: tuple[str, ...]) -> None:
+    ended = dpp(*arguments)
+
+    assert (ended.status, ended.document, ended.err) == (Exit.GOOD, {"version": VERSION}, "")
+
+
+def test_every_command_takes_json_config_and_data_dir() -> None:
+    def commands(group: object) -> list[object]:
+        inner = getattr(group, "commands", {}).values()
+        return [group, *(one for command in inner for one in commands(command))]
+
+    for command in commands(cli):
+        options = {name for param in command.params for name in param.opts}  # type: ignore[attr-defined]
+        assert {"--json", "--config", "--data-dir"} <= options, command
+
+
+def test_a_data_directory_that_only_an_operator_can_mend_ends_with_78() -> None:
+    error = DataDirError("It is not ours.", did="DPP changed nothing.", remedy="Name another.")
+
+    stop = explain(BaseExceptionGroup("", [ExceptionGroup("", [error])]))
+
+    assert stop is not None
+    assert stop.status == Exit.CONFIGURATION
+    assert stop.trouble.document() == {
+        "code": "data-directory",
+        "what": "It is not ours.",
+        "did": "DPP changed nothing.",
+        "todo": "Name another.",
+    }
+
+
+def test_a_bug_is_explained_by_nobody() -> None:
+    assert explain(ValueError("bug")) is None
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "dpp", "version"]
+
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+
+    assert ended.stdout == f"dpp {VERSION}\n"
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "click" in loaded
+    slow = {"trio", "httpx", "rich", "cattrs", "asyncpg", "quart", "hypercorn", "structlog"}
+    assert not loaded & (slow | {"dpp.node", "dpp.config", "dpp.store"})

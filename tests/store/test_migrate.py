@@ -1,0 +1,406 @@
+"""Migrations on real PostgreSQL: forward, back, side by side, and what `check` can see."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - asyncpg, driven without the product's bridge
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+import sqlparse
+from pogo_core.error import BadMigrationError
+from pogo_core.migration import strip_comments
+
+from dpp import accounts
+from dpp.accounts import identity
+from dpp.datadir import DataDirError
+from dpp.resources import sql_dir
+from dpp.store import migrate, roles
+from dpp.store.migrate import Ahead, Behind, Current, Empty
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from tests.cluster import Cluster
+    from tests.conftest import Database
+
+OLD_POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian 12's, if it is there
+IDS = sorted(path.stem for path in (sql_dir() / "migrations").glob("*.sql"))
+
+ONE = """\
+-- one
+-- depends:
+
+-- migrate: apply
+create schema dpp;
+create table t (n int);
+
+-- migrate: rollback
+drop schema dpp cascade;
+"""
+TWO = """\
+-- two
+-- depends: one
+
+-- migrate: apply
+alter table t add column m int;
+
+-- migrate: rollback
+alter table t drop column m;
+"""
+BROKEN = """\
+-- three
+-- depends: two
+
+-- migrate: apply
+create table u (n int);
+create table t (n int);
+
+-- migrate: rollback
+drop table u;
+"""
+FORMAT = """\
+-- one
+-- depends:
+
+-- migrate: apply
+create schema dpp;
+create table t (n int default 1, note text default ';--', check (n > 0)); -- a remark; cut
+-- a remark at the margin;
+/* and; another */
+create function f() returns trigger language plpgsql as $$
+begin
+  -- a remark inside; with a semicolon
+  if new.n is null then
+    raise exception 'n; is null';
+  end if;
+  case when new.n > 1 then new.note = 'more;'; else new.note = 'one;'; end case;
+  return new;
+end;
+$$;
+create trigger t_note before insert on t for each row execute function f();
+do $body$
+declare
+  name text := 'g';
+begin
+  execute format(
+    $q$create function %I() returns int language sql begin atomic select 1; end$q$, name);
+end
+$body$;
+
+-- migrate: rollback
+drop schema dpp cascade;
+"""
+
+LAX = """
+create or replace function refuse_change() returns trigger language plpgsql as
+'begin return new; end'
+"""
+
+_numbers = itertools.count(1)
+
+
+@asynccontextmanager
+async def connected(host: str, database: str, user: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(host=host, user=user, database=database)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def empty(cluster: Cluster) -> Iterator[Callable[..., Any]]:
+    """Make an empty database; give how to run a coroutine with a connection to it."""
+    name = f"dpp_migrate_{next(_numbers)}"
+
+    async def server(statement: str) -> None:
+        async with connected(cluster.host, "postgres", cluster.user) as connection:
+            await connection.execute(statement)
+
+    async def within(
+        action: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, Any]], user: str
+    ) -> Any:
+        async with connected(cluster.host, name, user) as connection:
+            return await action(connection)
+
+    def run(
+        action: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, Any]],
+        user: str = roles.OWNER,
+    ) -> Any:
+        return asyncio.run(within(action, user))
+
+    asyncio.run(server(f"create database {name} owner {roles.OWNER}"))
+    yield run
+    asyncio.run(server(f"drop database {name} with (force)"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return write(tmp_path, one=ONE, two=TWO)
+
+
+def write(directory: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (directory / f"{name}.sql").write_text(text)
+    return directory
+
+
+def test_forward_back_and_forward_again_make_the_same_schema(empty: Callable[..., Any]) -> None:
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        return [
+            await migrate.known(connection),
+            await migrate.up(connection),
+            await migrate.known(connection),
+            await migrate.check(connection),
+            await migrate.status(connection),
+            await migrate.up(connection),
+            sorted(await migrate.down(connection, len(IDS))),
+            await migrate.known(connection),
+            await migrate.catalog(connection),
+            await migrate.up(connection),
+            await migrate.check(connection),
+        ]
+
+    assert empty(story) == [
+        Empty(),
+        IDS,
+        Current(),
+        [],
+        [(name, True) for name in IDS],
+        [],
+        IDS,
+        Empty(),
+        [],
+        IDS,
+        [],
+    ]
+
+
+def test_a_schema_behind_or_ahead_is_told_by_name(
+    empty: Callable[..., Any], directory: Path
+) -> None:
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=directory)
+        await migrate.down(connection, directory=directory)
+        behind = await migrate.known(connection, directory=directory)
+        await migrate.up(connection, directory=directory)
+        (directory / "two.sql").unlink()
+        ahead = await migrate.known(connection, directory=directory)
+        for verb in (migrate.up, migrate.down):
+            with pytest.raises(DataDirError, match="later release: two"):
+                await verb(connection, directory=directory)
+        return [behind, ahead, await migrate.status(connection, directory=directory)]
+
+    assert empty(story) == [Behind(("two",)), Ahead(("two",)), [("one", True), ("two", True)]]
+
+
+def test_down_takes_back_the_last_ones_first(empty: Callable[..., Any], directory: Path) -> None:
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=directory)
+        return [
+            await migrate.down(connection, directory=directory),
+            await migrate.catalog(connection),
+            await migrate.down(connection, directory=directory),
+            await migrate.catalog(connection),
+        ]
+
+    last, left, first, nothing = empty(story)
+
+    assert (last, first, nothing) == (["two"], ["one"], [])
+    assert "column t.n integer" in left
+    assert not any(line.startswith("column t.m") for line in left)
+
+
+def test_a_migration_that_fails_leaves_nothing_of_itself(
+    empty: Callable[..., Any], directory: Path
+) -> None:
+    write(directory, three=BROKEN)
+
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        with pytest.raises(BadMigrationError, match="three"):
+            await migrate.up(connection, directory=directory)
+        return [
+            await migrate.status(connection, directory=directory),
+            await connection.fetchval("select to_regclass('dpp.u')"),
+            await connection.fetchval("show search_path"),
+            await connection.fetchval("select count(*) from pg_locks where locktype = 'advisory'"),
+        ]
+
+    assert empty(story) == [
+        [("one", True), ("three", False), ("two", True)],
+        None,
+        '"$user", public',
+        0,
+    ]
+
+
+def test_the_second_of_two_at_once_waits_and_finds_nothing_to_do(
+    empty: Callable[..., Any], directory: Path
+) -> None:
+    async def apply(host: str, name: str) -> list[str]:
+        async with connected(host, name, roles.OWNER) as connection:
+            return await migrate.up(connection, directory=directory)
+
+    async def story(watcher: asyncpg.Connection[Any]) -> list[list[str]]:
+        host, name = await watcher.fetchrow(WHERE) or ("", "")
+        await watcher.execute("select pg_advisory_lock($1)", migrate.LOCK)
+        async with asyncio.TaskGroup() as group:
+            both = [group.create_task(apply(host, name)) for _ in range(2)]
+            while await watcher.fetchval(WAITING) < 2:
+                pass
+            await watcher.execute("select pg_advisory_unlock($1)", migrate.LOCK)
+        return sorted(task.result() for task in both)
+
+    assert empty(story, "postgres") == [[], ["one", "two"]]
+
+
+WHERE = "select trim('\"' from current_setting('unix_socket_directories')), current_database()"
+WAITING = """
+select count(*) from pg_locks join pg_database on pg_database.oid = database
+ where locktype = 'advisory' and not granted and datname = current_database()
+"""
+
+
+def test_bodies_literals_and_remarks_survive_being_split(
+    empty: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(tmp_path, one=FORMAT)
+
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=tmp_path)
+        await connection.execute("insert into dpp.t (n) values (1), (2)")
+        return [
+            await connection.fetchval("select string_agg(note, ' ' order by n) from dpp.t"),
+            await connection.fetchval("select dpp.g()"),
+            "-- a remark inside; with a semicolon"
+            in await connection.fetchval("select prosrc from pg_proc where proname = 'f'"),
+        ]
+
+    assert empty(story) == ["one; more;", 1, True]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_no_part_of_a_migration_is_lost_in_the_splitting(name: str) -> None:
+    text = (sql_dir() / "migrations" / f"{name}.sql").read_text("utf-8")
+    for part in re.split(r"^-- migrate: \w+$", text, flags=re.MULTILINE)[1:]:
+        sent = [strip_comments(statement) for statement in sqlparse.split(part.strip())]
+
+        assert "".join("".join(sent).split()) == "".join(strip_comments(part).split())
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("alter table budgets drop constraint budgets_conserve", "- constraint budgets.budgets_co"),
+        ("drop index live_runs_queue", "- index CREATE INDEX live_runs_queue"),
+        ("alter table endings disable trigger endings_append_only", "+ trigger CREATE TRIGGER e"),
+        ("alter table budgets alter column window_count set default 1", "+ column budgets.window"),
+        ("alter table budgets alter column seq drop not null", "+ column budgets.seq bigint"),
+        ("alter table live_runs set (fillfactor = 90)", "+ relation live_runs kind r"),
+        ("grant update on transfers to dpp_app", "+ grant UPDATE on relation transfers to dpp_app"),
+        ("grant select (plan) on tenants to public", "+ grant SELECT on column tenants.plan to pu"),
+        ("revoke select on budgets from dpp_audit", "- grant SELECT on relation budgets to dpp_a"),
+        ("create table extra ()", "+ relation extra kind r persistence p"),
+        ("create or replace view ledger as " + "LEDGER", "+ view ledger md5"),
+        ("alter function dpp.now() volatile", "+ function now() kind f returns timestamp"),
+        (LAX, "+ function refuse_change() kind f"),
+        ("alter table budgets enable row level security", "+ relation budgets kind r persistence"),
+    ],
+)  # fmt: skip
+def test_check_names_what_differs(database: Database, change: str, difference: str) -> None:
+    async def story() -> tuple[list[str], list[str]]:
+        async with connected(database.host, database.name, roles.OWNER) as connection:
+            before = await migrate.check(connection)
+            await connection.execute("set search_path = dpp")
+            view = await connection.fetchval("select pg_get_viewdef('ledger'::regclass)")
+            await connection.execute(change.replace("LEDGER", f"select * from ({view[:-1]}) x"))  # noqa: S608
+            return before, await migrate.check(connection)
+
+    before, after = asyncio.run(story())
+
+    assert before == []
+    assert any(line.startswith(difference) for line in after), after
+    assert len(after) <= 2
+
+
+def test_grants_to_roles_that_a_server_lacks_are_not_missed(tmp_path: Path) -> None:
+    known = {"dpp_owner", "dpp_app"}
+
+    kept = [migrate._concerns(f"grant SELECT on relation t to {who}", known) for who in
+            ("dpp_app", "dpp_audit", "public", "dpp_audit with grant option")]  # fmt: skip
+
+    assert kept == [True, False, True, False]
+
+
+def test_the_node_may_ask_and_not_change(database: Database) -> None:
+    async def story() -> list[Any]:
+        states = []
+        for user in ("dpp_app", "dpp_audit"):
+            async with connected(database.host, database.name, user) as connection:
+                states.append(await migrate.known(connection))
+                with pytest.raises(asyncpg.PostgresError):
+                    await migrate.down(connection)
+        return states
+
+    assert asyncio.run(story()) == [Current(), Current()]
+
+
+def test_what_is_committed_is_what_the_migrations_make(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, root / "scripts" / "generate-schema", tmp_path], check=True, cwd=root
+    )
+
+    for name in ("schema.sql", "catalog.txt"):
+        committed = (root / "sql" / name).read_text("utf-8").splitlines()
+        assert (tmp_path / name).read_text("utf-8").splitlines() == committed
+
+
+@contextmanager
+def old_server() -> Iterator[str]:
+    """Run Debian's PostgreSQL 15, for the time of a test."""
+    node, child = accounts.by_uid(os.geteuid()), accounts.choose_child(os.geteuid(), None)
+    assert node is not None
+    assert child is not None
+    base = Path(tempfile.mkdtemp(prefix="dpp-test-"))
+    os.chown(base, child.uid, child.gid)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [OLD_POSTGRES / program, "-D", base / "data", *arguments]
+        quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        subprocess.run(command, check=True, cwd="/", **quiet, **identity(child))  # type: ignore[call-overload]
+
+    try:
+        run("initdb", "-U", "postgres", "--auth=trust", "--no-locale", "-E", "UTF8", "-N")
+        options = f"-c listen_addresses= -c fsync=off -k {base}"
+        run("pg_ctl", "-o", options, "-l", str(base / "log"), "-w", "start")
+        try:
+            yield str(base)
+        finally:
+            run("pg_ctl", "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(base)
+
+
+@pytest.mark.skipif(not OLD_POSTGRES.is_dir(), reason="needs PostgreSQL 15: postgresql-15")
+def test_postgresql_15_has_the_same_catalog_and_the_limits_it_knows() -> None:
+    async def story(host: str) -> list[Any]:
+        await roles.make_database(host)
+        await roles.make_database(host)
+        async with connected(host, roles.DATABASE, roles.OWNER) as owner:
+            applied = await migrate.up(owner), await migrate.check(owner)
+        async with connected(host, roles.DATABASE, "dpp_app") as app:
+            return [*applied, await app.fetchval("show lock_timeout"), await migrate.known(app)]
+
+    with old_server() as host:
+        assert asyncio.run(story(host)) == [IDS, [], "2s", Current()]
