@@ -7,8 +7,8 @@ export PYTHON
 bin := .venv/bin
 
 # One index for the lock: a local one, or a directory of wheels, would leave its own files alone in
-# the list of hashes, and other machines could not install from it. Make it on the oldest Python that
-# DPP runs on (Debian 12 has 3.11.2): redis needs a package there that later ones do not.
+# the list of hashes, and other machines could not install from it. A package that only an earlier
+# Python needs is missing in a lock made on a later one; tests/test_lock.py tells.
 lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
   CUSTOM_COMPILE_COMMAND="make lock"
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \

@@ -23,6 +23,9 @@ SECRET_BYTES: Final = 32
 KEY_ID_BYTES: Final = 16  # 128 bits into 71: no digit is likelier than another
 RANDOM_BYTES: Final = SECRET_BYTES + KEY_ID_BYTES
 
+# What a key may be allowed to do; one that says nothing may do all of it.
+SCOPES: Final = ("runs:write", "runs:read", "budget:read", "webhooks:write", "keys:write")
+
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BASE: Final = len(_DIGITS)
 _KEY: Final = re.compile(

@@ -5,5 +5,5 @@ submissions, `settler` ends attempts, both in lanes of tenants. `tenure` keeps t
 owns its runs; inside it `claimer` claims, going round the `ring` of tenants, and `executor`
 performs. `attempts` is the one thing that these share. `follower` is the node's one ear and speaks
 to the `watchboard`, where handlers wait; `reaper` takes back what others lost. `clock` is the
-database's time as this node reckons it. `node` nests them, and the nesting is the order of shutdown.
+database's time as this node reckons it. `node` nests them: the nesting is the order of shutdown.
 """

@@ -1,4 +1,4 @@
-"""The attempts that this node executes: the one thing that tenure, claimer, executor and follower share.
+"""The attempts in work here: what tenure, claimer, executor and follower share, and all they share.
 
 Sync code alone changes it, so whoever reads it between two awaits sees it whole. An attempt is in
 it from the moment its claim was answered until its end was, or its tenure is over.
@@ -19,7 +19,7 @@ CANCEL_S = 1.0  # between the cancel that a pack may heed and the one that it mu
 
 @define(eq=False)
 class Attempt:
-    """One execution of a run: what was claimed, what its pack is given, and the scope of its time."""
+    """One execution of a run: what was claimed, what its pack is given, the scope of its time."""
 
     claimed: Claimed
     ctx: Ctx
@@ -43,7 +43,7 @@ class Attempt:
         return self.claimed.fence
 
     def cancel(self) -> None:
-        """Let the pack feel a cancel now, and end it a little later. Asked again, nothing changes."""
+        """Let the pack feel a cancel now, and end it a little later, once."""
         if not self.ctx.cancelled.is_set():
             self.ctx.cancelled.set()
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + CANCEL_S)
@@ -88,6 +88,10 @@ class Attempts:
     def run_ids(self) -> list[UUID]:
         """Return the runs that are executed here."""
         return [fence.run_id for fence in self._by_fence]
+
+    def executes(self, run_id: UUID) -> bool:
+        """Say whether a run is executed here."""
+        return any(fence.run_id == run_id for fence in self._by_fence)
 
     def forsake(self, fences: Iterable[Fence]) -> None:
         """Give up attempts that are not here, for good."""

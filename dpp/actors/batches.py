@@ -25,13 +25,16 @@ async def commit(ask: Ask[Item], items: Sequence[Item], alone: Alone[Item]) -> N
     """
     assert items
     try:
-        return await ask(items)
+        await ask(items)
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
         bug = error
+    else:
+        return
     if len(items) == 1:
-        return await alone(items[0], bug)
+        await alone(items[0], bug)
+        return
     log.critical("batch refused", items=len(items), exc_info=bug)
     half = len(items) // 2
     await commit(ask, items[:half], alone)

@@ -141,7 +141,7 @@ class Claiming:
         self.rounds.ring.spent(trio.current_time() - asked_at)
 
     async def claim(self, free: int) -> bool:
-        """Claim for the next tenants of the ring, at most `free`; say whether there was anything."""
+        """Claim for the next tenants of the ring, at most `free`; say whether there was any."""
         asked = self.rounds.ring.next(min(TENANTS, free))
         per_tenant = min(free, TENANTS * PER_TENANT) // len(asked.turns)
         claim = Claim(
@@ -174,5 +174,7 @@ class Claiming:
                 held = await self.store.claimed_under(self.here.lease)
             except StoreUnavailable:
                 await trio.sleep(ASK_AGAIN_S * random.uniform(0.5, 1.0))
-            else:
-                return held if isinstance(held, LeaseGone) else [h for h in held if h.fence not in known]
+                continue
+            if isinstance(held, LeaseGone):
+                return held
+            return [run for run in held if run.fence not in known]

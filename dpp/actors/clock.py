@@ -1,7 +1,7 @@
 """The database's time, as this node reckons it between two renewals.
 
-What is stored or expires is stamped and judged by PostgreSQL alone. Ids that are ordered by time are
-the exception: they take the time learned with the last renewal, counted on by trio's clock.
+What is stored or expires is stamped and judged by PostgreSQL alone. Ids that are ordered by time
+are the exception: they take the time learned with the last renewal, counted on by trio's clock.
 """
 
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ class DatabaseClock:
         self._ahead_s: float | None = None  # of trio's clock
 
     def learn(self, now: datetime) -> None:
-        """Take in an answer of the database's, as soon as it is there: behind, never ahead of it."""
+        """Take in what the database said just now: we are behind it, never ahead."""
         self._ahead_s = (now - EPOCH).total_seconds() - trio.current_time()
 
     def unix_ms(self) -> int:

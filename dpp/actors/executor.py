@@ -1,28 +1,29 @@
 """The executor: one task per attempt, from its claim to its settlement.
 
 `perform` runs the pack and decides the outcome, once: what a pack does, whatever it is, becomes a
-value there. A tenure that is lost gives no outcome, and nothing is written for the attempt. Then the
-settler is asked, again and again under the same ending id while the tenure lives; storing and
-settling are not in the time box.
+value there. A tenure that is lost gives no outcome, and nothing is written for the attempt. Then
+the settler is asked, again and again under the same ending id while the tenure lives; settling is
+not in the time box.
 """
 
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 from uuid import uuid4
 
 import trio
-from attrs import frozen
 from structlog.contextvars import bind_contextvars
 
+from dpp import money
 from dpp.actors.attempts import Attempt, Attempts
 from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 from dpp.metrics import runs_ended_total
+from dpp.money import Micros
 from dpp.packs.ctx import CostCeilingReached, InfrastructureFault, PackRefused
 from dpp.packs.events import one_line
-from dpp.packs.pack import Pack
 from dpp.packs.registry import AnyPack, Registry
 from dpp.packs.results import NotAResult, encode
 from dpp.runs import ErrorCode, Failure
@@ -32,7 +33,10 @@ from dpp.settlement import (
     End,
     FailedByItself,
     FailedByPlatform,
+    LeaseLost,
     Outcome,
+    Quarantined,
+    Requeued,
     Settled,
     Settlement,
 )
@@ -79,20 +83,107 @@ async def settle_at_last(settle: Settle, end: End, trace_id: str) -> Settlement:
 
 
 async def perform(attempt: Attempt, pack: AnyPack | None, inline_max_bytes: int) -> Outcome:
-    """Run the pack inside its time box and decide what came of it: the outcome never changes.
+    """Run the pack inside its time box and decide what came of it.
 
-    Raises only what ends the task with its tenure. A result counts although the box passed while
-    it was on its way; after a cancel was felt, whatever the pack does is the answer to the cancel.
+    Raises nothing but what ends this task with its tenure. A result counts even if the box passed
+    while it came; once a cancel was felt, whatever the pack does is its answer to the cancel.
     """
     ctx, error = attempt.ctx, None
     try:
         with attempt.scope:
-            if pack is None:
-                raise InfrastructureFault(f"no pack {attempt.claimed.pack_type} on this node")
-            result = await pack.run(ctx, json.loads(attempt.claimed.inputs))
-            if not ctx.cancelled.is_set():
-                return Completed(inline(result, inline_max_bytes), ctx.charged)
+            result = await run(attempt, pack)
+            if ctx.cancelled.is_set():
+                return CanceledWhileRunning(ctx.charged)  # noqa: ASYNC910  # settling is next
+            return completed(result, ctx.charged, inline_max_bytes)  # noqa: ASYNC910
     except BaseException as raised:  # noqa: BLE001 - one of the three broad catches: see the top
-        error = pack_error(raised)
-    return failed(attempt, error)
-'''
+        error = telling(raised)
+    return failed(attempt, error)  # noqa: ASYNC910
+
+
+async def run(attempt: Attempt, pack: AnyPack | None) -> object:
+    """Return what the pack returns."""
+    if pack is None:
+        raise InfrastructureFault("this node has not loaded the pack")
+    if attempt.ctx.remaining_s() == 0:
+        raise InfrastructureFault("claiming the run took longer than its time box")
+    return await pack.run(attempt.ctx, json.loads(attempt.claimed.inputs))
+
+
+def completed(result: object, charged: Micros, inline_max_bytes: int) -> Outcome:
+    """Decide what a returned result is worth; `NotAResult` is the pack's error."""
+    encoded = encode(result)
+    if len(encoded) > inline_max_bytes:
+        detail = f"the result has {len(encoded)} bytes; at most {inline_max_bytes} are stored"
+        return FailedByItself(Failure(ErrorCode.RESULT_TOO_LARGE, detail), charged)
+    return Completed(encoded, charged)
+
+
+def failed(attempt: Attempt, error: BaseException | None) -> Outcome:
+    """Decide what came of a pack that returned nothing; without an error its scope ended it."""
+    charged, ended_by_scope = attempt.ctx.charged, attempt.scope.cancel_called
+    if isinstance(error, InfrastructureFault) and not ended_by_scope:
+        return FailedByPlatform(one_line(error.detail))
+    if attempt.ctx.cancelled.is_set():
+        return CanceledWhileRunning(charged)
+    if error is None or ended_by_scope:
+        detail = f"not done within its time box of {attempt.claimed.timebox_s} s"
+        return FailedByItself(Failure(ErrorCode.TIMEBOX, detail), charged)
+    return FailedByItself(failure(error), charged)
+
+
+def failure(error: BaseException) -> Failure:
+    """Say what a pack did, in words that give away nothing of this node."""
+    match error:
+        case PackRefused():
+            return Failure(ErrorCode.PACK_REFUSED, one_line(error.detail))
+        case CostCeilingReached():
+            over, reserve = money.show(error.charged + error.amount), money.show(error.ceiling)
+            return Failure(ErrorCode.COST_CEILING, f"it would cost ${over}, over its ${reserve}")
+        case NotAResult():
+            return Failure(ErrorCode.PACK_ERROR, one_line(str(error)))
+    log.warning("pack raised", exc_info=error)
+    return Failure(ErrorCode.PACK_ERROR, f"the pack raised {type(error).__name__}")
+
+
+TELLING: tuple[type[BaseException], ...] = (InfrastructureFault, CostCeilingReached, PackRefused)
+
+
+def telling(raised: BaseException) -> BaseException:
+    """Return the one exception that says what a pack did: it may raise groups of them.
+
+    Raises on what is not the pack's: an interrupt, or the cancellation that ends this task. One
+    that came from no scope around us is a bug of the pack; let through, it would pass for ours.
+    """
+    leaves = tuple(flat(raised))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        raise raised
+    cancels = [leaf for leaf in leaves if isinstance(leaf, trio.Cancelled)]
+    if cancels and trio.current_effective_deadline() == -math.inf:
+        raise cancels[0]
+    kinds = (*TELLING, BaseException)
+    return next(leaf for kind in kinds for leaf in leaves if isinstance(leaf, kind))
+
+
+def flat(raised: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group, or the one."""
+    if isinstance(raised, BaseExceptionGroup):
+        for inner in raised.exceptions:
+            yield from flat(inner)
+    else:
+        yield raised
+
+
+def tell(pack_type: str, outcome: Outcome, settlement: Settlement) -> None:
+    """Count and log what came of an attempt."""
+    match settlement:
+        case Settled(status, cost):
+            runs_ended_total.labels(status.value, pack_type).inc()
+            log.debug("run ended", status=status.value, cost_micros=cost)
+        case Requeued():
+            log.warning("run requeued", outcome=outcome)
+        case LeaseLost():
+            log.warning("attempt was lost before it was settled")
+        case Quarantined():
+            log.error("run quarantined: an operator must resolve its finding")
+        case _:
+            assert_never(settlement)

@@ -1,4 +1,4 @@
-"""The intake: whatever waits is admitted in one transaction, and each submission gets its own answer.
+"""The intake: whatever waits is admitted in one transaction, each submission with its own answer.
 
 HTTP posts a submission and waits; the transaction is the intake's, so a client that disconnects
 cancels its handler and nothing else. A submission that alone makes the store raise is answered by
@@ -24,12 +24,13 @@ class IntakeDesk(Lanes[Submission, Admission]):
     """Where HTTP hands submissions in; implements `dpp.ports.Intake`."""
 
     async def submit(self, submission: Submission) -> Admission:
-        """Wait for the admission; `StoreUnavailable` when full, closed or dropped: safe to retry."""
+        """Wait for the admission; `StoreUnavailable` if full, closed or dropped: safe to retry."""
         return await self.of(submission.tenant_id).ask_nowait(submission)
 
     async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:
         """Wait once for all admissions of one tenant's batch; None = not admitted, ask again."""
         if not batch:
+            await trio.lowlevel.checkpoint()
             return []
         tenant_id = batch[0].tenant_id
         assert all(submission.tenant_id == tenant_id for submission in batch)

@@ -25,11 +25,10 @@ from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 from dpp.metrics import batch_size
 
-BATCH_MAX = 500  # 500 commit at 13-16,000 items/s, 100 at half of that; more hold their rows too long
+BATCH_MAX = 500  # they commit at 13-16,000/s, 100 at half of that; more hold their rows too long
 WAITING_MAX = 2  # tenants waited for at once: each holds a connection of the pool meanwhile
 PARKED_MAX = 2000  # calls: what comes for a row while a frozen client holds it, not for an outage
 RETRY_S = 0.02  # between tries for tenants that nobody waits for: a few times what a commit takes
-
 
 
 class OfTenant(Protocol):
@@ -178,14 +177,15 @@ class Lane(Generic[Request, Answer]):
             self._waited_for.add(tenant_id)
             waiting.start_soon(self._wait_for, tenant_id)
 
-    async def _wait_for(self, tenant_id: str) -> None:
+    async def _wait_for(self, tenant_id: str) -> None:  # noqa: ASYNC910  # something is parked
         """Ask for one tenant alone, waiting for its row, until nothing of it is parked."""
         parked = self._parked[tenant_id]
         while calls := parked[: self.batch_max]:
             try:
                 await commit(self._ask, calls, self.alone)
             except StoreUnavailable as outage:  # of this row, as far as anyone knows
-                log.warning("waited in vain", actor=self.name, tenant_id=tenant_id, detail=str(outage))
+                names = {"actor": self.name, "tenant_id": tenant_id}
+                log.warning("waited in vain", **names, detail=str(outage))
             for call in calls:
                 call.drop()  # no-op where answered
             del parked[: len(calls)]

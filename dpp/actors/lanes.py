@@ -35,9 +35,9 @@ class Lanes(Generic[Request, Answer]):
             mailbox.close()
 
     async def __aenter__(self) -> Self:
-        return self
+        return self  # noqa: ASYNC910  # the same
 
-    async def __aexit__(
+    async def __aexit__(  # noqa: ASYNC910  # it closes and waits for nobody
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,

@@ -1,8 +1,8 @@
 """Mailboxes: bounded channels of calls, drained whole by the actor behind them.
 
-Who asks waits for an answer and gets one: the actor's, a bug's exception, or `StoreUnavailable` where
-the call was dropped, which is safe to ask again. What came while the last batch committed is the next
-batch, without any artificial delay. Closing a mailbox ends its actor after the last batch.
+Who asks waits for an answer and gets one: the actor's, a bug's exception, or `StoreUnavailable`
+where the call was dropped, which is safe to ask again. What came while the last batch committed is
+the next one, without any artificial delay. Closing a mailbox ends its actor after the last batch.
 
 It is on the way of every run, so a call is a few attributes and a task that waits for many calls is
 woken once, by the last answer.
@@ -10,8 +10,7 @@ woken once, by the last answer.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import trio
 from trio.lowlevel import Abort, ParkingLot
@@ -94,7 +93,7 @@ class Call(Generic[Request, Answer]):
 
 
 class Mailbox(Generic[Request, Answer]):
-    """A bounded queue of calls. Leaving its `async with` block closes it."""
+    """A bounded queue of calls."""
 
     def __init__(self, capacity: int) -> None:
         assert capacity > 0
@@ -170,14 +169,3 @@ class Mailbox(Generic[Request, Answer]):
         self.close()
         while self._calls:
             self._calls.popleft().drop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -6,8 +6,8 @@ meanwhile. Going round it is what makes claiming fair, however long one tenant's
 
 Against dead tuples each tenant has a low bound per priority: the lowest `available_at` of the last
 claim from there, since what lies below was claimed. A bound may hide a run that committed late; so
-every refresh forgets the bounds and scans, as often as that takes no more than 5 % of the time, at most
-once a second. Pure: time comes in as an argument.
+every refresh forgets the bounds and scans, as often as that takes no more than 5 % of the time, at
+most once a second. Pure: time comes in as an argument.
 """
 
 from collections import OrderedDict
@@ -28,7 +28,7 @@ TENANTS_MAX = 100_000  # 10 MB; who does not fit is found by a later scan
 
 @frozen
 class Round:
-    """The tenants of one claim. `unbounded`: some go without a bound because a refresh forgot it."""
+    """The tenants of one claim. `unbounded`: for some of them a refresh forgot the bounds."""
 
     turns: tuple[Turn, ...]
     unbounded: bool
@@ -36,7 +36,7 @@ class Round:
 
 
 class Ring:
-    """A place in it is an order of service, nothing more: whatever it says wrongly costs latency."""
+    """A place in it is an order of service, nothing more: what it says wrongly costs latency."""
 
     def __init__(self, random: Random, tenants_max: int = TENANTS_MAX) -> None:
         """`random` keeps the nodes from going round in step."""

@@ -1,4 +1,4 @@
-"""The settler: whatever has ended is settled in one transaction, fenced, each end with its own answer.
+"""The settler: whatever has ended is settled in one transaction, each end with its own answer.
 
 An end that alone makes the store raise would stop the settlers of every node in turn. So its run is
 set aside with a finding, no money is touched, and an operator decides; only if even that fails does
@@ -45,7 +45,7 @@ class SettlingDesk(Lanes[Ending, Settlement]):
 async def settler(
     store: Settlements, ended: Callable[[UUID], None], mailbox: Mailbox[Ending, Settlement]
 ) -> None:
-    """Settle what comes to one lane until it is closed; `ended` hears of each run that has ended."""
+    """Settle what comes to one lane until it is closed; `ended` hears of each run that ended."""
 
     async def settle(batch: Sequence[Ending], *, wait: bool) -> list[Settlement | Busy]:
         settlements = await store.end_runs([ending.end for ending in batch], wait=wait)
@@ -58,7 +58,8 @@ async def settler(
 
     async def quarantine(call: Call[Ending, Settlement], bug: Exception) -> None:
         ending = call.request
-        log.critical("ending refused", **names(ending), reconcile_type="write_refused", exc_info=bug)
+        kind = "write_refused"
+        log.critical("ending refused", **names(ending), reconcile_type=kind, exc_info=bug)
         await store.quarantine_run(ending.end.fence.run_id, evidence(ending.end, bug))
         call.answer(Quarantined())
 

@@ -1,8 +1,8 @@
 """Supervision: ride out outages, restart after bugs, give up when it does not help.
 
 An outage (`StoreUnavailable`) is waited out for as long as it lasts and never counts. A bug is
-logged, counted, and the actor restarted, at most `RESTARTS_MAX` times in `RESTART_WINDOW_S`; past that the
-actor gives up, which asks for an orderly drain: what is wrong with one role must not cost a run.
+logged, counted, and the actor restarted, at most `RESTARTS_MAX` times in `RESTART_WINDOW_S`; past
+that it gives up, which asks for an orderly drain: what is wrong with one role must cost no run.
 Nothing is remembered for an actor; PostgreSQL remembers.
 """
 
@@ -31,7 +31,7 @@ log = get_logger(__name__)
 
 @define(eq=False)
 class Stopping:
-    """Whether this node drains, and the bug that made it; shared by the signal handler and `give_up`."""
+    """Whether this node drains, and the bug that made it; for signal handlers and `give_up`."""
 
     draining: trio.Event = field(factory=trio.Event)
     bug: BaseException | None = None
@@ -80,19 +80,23 @@ async def supervise(name: str, actor: Actor, give_up: GiveUp | None = None) -> N
         started_at = trio.current_time()
         bug: BaseException | None = None
         try:
-            return await actor()
+            await actor()
         except* StoreUnavailable as outage:  # except*: it may come out of a nursery
             log.warning("store unavailable", actor=name, detail=first_words(outage))
         except* Exception as group:
             bug = group
             log.error("actor crashed", actor=name, exc_info=group)  # noqa: TRY400 - an odd group
             actor_restarts_total.labels(name).inc()
+        else:
+            return
         now = trio.current_time()
         if bug is not None and patience.used_up(now):
             log.critical("actor gave up", actor=name, restarts=RESTARTS_MAX)
             if give_up is None:
                 raise bug
-            return give_up(bug)
+            give_up(bug)
+            await trio.lowlevel.checkpoint()
+            return
         await trio.sleep(patience.next_pause_s(now - started_at))
 
 

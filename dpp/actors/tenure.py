@@ -5,7 +5,7 @@ counted from before each renewal was asked and ending before the row does. If th
 answering nobody has to notice: the deadline passes and the runs end, before anybody may take them.
 
 A tenure ends in four ways. In order (drain): its runs are handed back free. Unanswered (a renewal
-was asked on time, the store was silent): the lease is *owed*, and handed back free with the next one.
+was asked on time, the store was silent): the lease is *owed*, and handed back free with the next.
 By our own stall, or with the row gone: the reaper has the runs, an attempt is spent. By an
 exception: the same, since a run that crashes its node must not be retried for ever.
 """
@@ -29,7 +29,7 @@ from dpp.metrics import zombie_writes_refused_total
 from dpp.ports import Leases
 
 END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
-ASK_AGAIN_SHARE = 0.1  # of the heartbeat, after a renewal that got no answer: several more tries fit
+ASK_AGAIN_SHARE = 0.1  # of the heartbeat, after a renewal without an answer: several tries fit
 
 log = get_logger(__name__)
 
@@ -83,7 +83,8 @@ async def work(
 ) -> None:
     """Live one tenure: claim and execute until the drain, or raise what ended it."""
     if draining.is_set():  # restarted after SIGTERM: do not wait for the store
-        return await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        return
     async with (
         tenure(store, standing, lease_s=lease_s, heartbeat_s=heartbeat_s) as here,
         trio.open_nursery() as runs,
@@ -141,7 +142,7 @@ async def take(store: Leases, standing: Standing, lease: NodeLease, lease_s: flo
 async def renew(
     store: Leases, here: Tenure, clock: DatabaseClock, lease_s: float, heartbeat_s: float
 ) -> None:
-    """Renew until the lease is lost. A renewal without an answer leaves the deadline where it is."""
+    """Renew until the lease is lost. A renewal without an answer leaves the deadline alone."""
     suspects: frozenset[Fence] = frozenset()
     ask_at = trio.current_time() + heartbeat_s
     while True:
@@ -157,7 +158,8 @@ async def renew(
         if not renewal.held:
             zombie_writes_refused_total.labels("renew_lease").inc()
             log.warning("lease lost", lease_id=str(here.lease.lease_id))
-            return here.lost()
+            here.lost()
+            return
         here.trust.deadline = trusted_until(asked_at, lease_s)
         clock.learn(renewal.now)
         log.info("heartbeat", lease_id=str(here.lease.lease_id), runs=len(here.attempts))
@@ -177,6 +179,7 @@ async def hand_back_ghosts(
     At one renewal alone it may be a claim on its way here. What is handed back is forsaken first,
     so that a claim that is answered after all does not start it.
     """
+    await trio.lowlevel.checkpoint()
     unknown = frozenset(fence for fence in held if fence not in here.attempts)
     ghosts = unknown & suspects
     if ghosts:
@@ -184,13 +187,11 @@ async def hand_back_ghosts(
         log.warning("ghosts handed back", run_ids=[str(ghost.run_id) for ghost in ghosts])
         with trio.move_on_after(heartbeat_s / 2), suppress(StoreUnavailable):
             await store.hand_back_runs(sorted(ghosts, key=lambda ghost: ghost.run_id))
-    else:
-        await trio.lowlevel.checkpoint()
     return unknown
 
 
 async def end_earlier(store: Leases, lease: NodeLease, gone: trio.Event) -> None:
-    """Delete the lease rows of this node's earlier tenures: whoever has the data directory's lock may."""
+    """Delete the lease rows of this node's earlier tenures: it holds the data directory's lock."""
     ended = await store.end_earlier_leases(lease)
     gone.set()
     log.info("earlier leases ended", leases=ended)

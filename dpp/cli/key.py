@@ -35,7 +35,7 @@ def create(
     """Make a key; it is shown this once."""
     with reach.admin(session, operator) as admin:
         answer = admin.create_key(tenant, scopes=scopes, lives_s=lives_s, reason=reason)
-    session.out.result(answer)
+    session.out.result({"key_id": answer["key_id"], "api_key": answer["api_key"]})
     session.out.say(f"key {answer['key_id']}")
     session.out.say(f"api key {answer['api_key']}  (shown this once)")
 

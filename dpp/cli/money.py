@@ -42,7 +42,7 @@ def _book(
         answer = admin.book(path, tenant, amount, reference=made, reason=reason)
     if reference is None:
         session.out.note(f"reference {made}")
-    session.out.result(answer)
+    session.out.result({"budget": answer["budget"]})
     show_budget(session.out, answer["budget"])
 
 

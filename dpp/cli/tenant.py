@@ -50,7 +50,8 @@ def create(
     """Create a tenant with its first API key, shown this once; one that exists: status 1."""
     with reach.admin(session, operator) as admin:
         answer = admin.create_tenant(name, plan=plan, deposit_usd=deposit_usd, reason=reason)
-    session.out.result(answer)
+    names = ("tenant_id", "plan", "api_key", "budget")
+    session.out.result({name: answer[name] for name in names})
     session.out.say(f"tenant {answer['tenant_id']}, plan {answer['plan']}")
     session.out.say(f"api key {answer['api_key']}  (shown this once)")
     show_budget(session.out, answer["budget"])

@@ -63,7 +63,7 @@ async def submit_batch(services: Services, request: Request) -> Answer | Problem
         await trio.lowlevel.checkpoint()
     _log(request, answers)
     headers = (NO_STORE, *window_headers(SUBMIT, _window(admissions)))
-    return Answer(200, encode(BatchAnswer(answers)), headers)
+    return Answer(200, encode(BatchAnswer([*answers])), headers)
 
 
 async def _decode(request: Request, body: bytes) -> list[Item] | Problem:

@@ -25,6 +25,7 @@ from dpp.http.tracing import trace_id
 from dpp.logs import get_logger
 from dpp.metrics import observe_request
 
+REQUEST_ID: Final = b"x-request-id"
 UNKNOWN: Final = Problem("not-found", "there is no such path")
 AWAY: Final = unavailable("the database is away; ask the same again")
 OURS: Final = Problem("internal-error", "it is logged under this request_id")
@@ -48,10 +49,12 @@ class Dispatcher:
         assert scope["type"] == "http", scope["type"]
         started_at = trio.current_time()
         headers = gather(scope["headers"])
-        named = request_id(headers.get(b"x-request-id", ()))
+        named = request_id(headers.get(REQUEST_ID, ()))
         found = self._table.find(scope["raw_path"])
         dress = self._dress(named, headers)
         if found is None and not _is_api(scope["path"]):
+            others = [pair for pair in scope["headers"] if pair[0] != REQUEST_ID]
+            scope = {**scope, "headers": [*others, (REQUEST_ID, named.encode("ascii"))]}
             await self._pages(scope, receive, _dressed(send, dress))
             return
         route: Route | None = None
@@ -67,7 +70,7 @@ class Dispatcher:
     def refuse(self, violation: Violation, head: Head | None) -> Answer:
         """Return the answer to what is no request, or came too late; the connection then closes."""
         headers = gather(head.headers) if head else {}
-        named = request_id(headers.get(b"x-request-id", ()))
+        named = request_id(headers.get(REQUEST_ID, ()))
         problem = Problem(violation.problem, violation.detail)
         if violation.problem == "temporary-reduced-capacity":
             problem = unavailable(violation.detail)
@@ -126,7 +129,7 @@ class Dispatcher:
     def _dress(self, named: str, headers: Headers) -> tuple[Header, ...]:
         """Return what every answer carries."""
         cors = self._cors.headers(_one(headers, b"origin"))
-        return ((b"x-request-id", named.encode("ascii")), *SECURITY, *cors)
+        return ((REQUEST_ID, named.encode("ascii")), *SECURITY, *cors)
 
 
 def _is_api(path: str) -> bool:

@@ -130,10 +130,12 @@ class Exchange:
 
     async def finish_body(self) -> bool:
         """Take in what the app left unread, to come to the next request; False = it failed."""
+        assert not self.body.complete
         with trio.move_on_after(self._patience.unread_s):
-            while not self.body.complete:
-                if isinstance(await next_piece(self.body, self._inbox), Violation):
-                    return False
+            while True:
+                piece = await next_piece(self.body, self._inbox)
+                if isinstance(piece, Violation) or self.body.complete:
+                    break
         return self.body.complete
 
     def _can_keep(self) -> bool:
@@ -161,11 +163,13 @@ class Exchange:
     async def _write(self, out: bytes) -> None:
         view = memoryview(out)
         for start in range(0, len(out), WRITE_MAX):
-            with trio.move_on_after(self._patience.send_s) as limit:
-                try:
+            try:
+                with trio.move_on_after(self._patience.send_s) as limit:
                     await self._stream.send_all(view[start : start + WRITE_MAX])
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    limit.cancel(reason="the peer is gone")
-            if limit.cancel_called:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                gone = True
+            else:
+                gone = limit.cancelled_caught
+            if gone:
                 await self._give_up(None)
                 return

@@ -4,11 +4,14 @@ For now it knows no page and answers every path with a problem. Its limits are s
 Quart's own (16 MB of body, 60 s) are not ours.
 """
 
-from quart import Response, request
+from typing import cast
+
+from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from dpp.http.answers import Answer
+from dpp.http.answers import Answer, request_id
+from dpp.http.asgi import App
 from dpp.http.problems import Problem, method_not_allowed, render
 
 BODY_MAX = 64 * 1024  # pages take no bodies to speak of
@@ -17,12 +20,12 @@ ANSWER_WAIT_S = 10
 UNKNOWN = Problem("not-found", "there is no such path")
 
 
-def make_app() -> QuartTrio:
+def make_app() -> App:
     """Return the app that serves pages."""
     app = QuartTrio("dpp.http.pages", static_folder=None)
     limit(app, BODY_MAX)
     app.register_error_handler(HTTPException, refuse)
-    return app
+    return cast("App", app)  # Quart spells out every kind of scope and message
 
 
 def limit(app: QuartTrio, body_max: int) -> None:
@@ -44,8 +47,15 @@ async def refuse(error: HTTPException) -> Response:
 
 def problem_answer(problem: Problem) -> Answer:
     """Return the answer that carries this problem, for the request that Quart is serving."""
-    named = request.headers.get("X-Request-Id", "")
-    return render(problem, instance=request.path, request_id=named)
+    return render(problem, instance=request.path, request_id=named())
+
+
+def named() -> str:
+    """Return the id of the request that Quart is serving: the client's, or one made once."""
+    if "request_id" not in g:
+        given = request.headers.getlist("X-Request-Id")
+        g.request_id = request_id(value.encode("latin-1") for value in given)
+    return str(g.request_id)
 
 
 def respond(answer: Answer) -> Response:

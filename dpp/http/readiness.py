@@ -29,10 +29,9 @@ class Readiness:
             return self._up
 
     async def _look(self) -> bool:
-        with trio.move_on_after(WAIT_S):
-            try:
+        try:
+            with trio.move_on_after(WAIT_S) as limit:
                 await self._ping()
-            except StoreUnavailable:
-                return False
-            return True
-        return False
+        except StoreUnavailable:
+            return False
+        return not limit.cancelled_caught

@@ -100,15 +100,20 @@ Values: TypeAlias = dict[str, int | str | None]
 
 
 def read_query(request: Request, parameters: Parameters) -> Values | Problem:
-    """Return every parameter's value or default, or everything that is wrong with the query."""
+    """Return every parameter's value or default, or the problem with the query."""
+    return read_values(request.query, parameters)
+
+
+def read_values(query: bytes, parameters: Parameters) -> Values | Problem:
+    """Return what a query string says, or everything that is wrong with it."""
     values: Values = {
         name: kind.default if isinstance(kind, Whole) else None for name, kind in parameters.items()
     }
-    if not request.query:
+    if not query:
         return values
     try:
         pairs = parse_qsl(
-            request.query.decode("ascii"),
+            query.decode("ascii"),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=PARAMETERS_MAX,

@@ -6,7 +6,7 @@ so a row names only its own.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -31,7 +31,15 @@ from dpp.http.wire import BatchRequest, SubmitRequest
 
 Handler: TypeAlias = Callable[[Services, Request], Awaitable[Answer | Problem]]
 
-ALWAYS: Final = ("not-acceptable", "internal-error", "temporary-reduced-capacity")
+ALWAYS: Final = (
+    "malformed-http",
+    "not-acceptable",
+    "request-timeout",
+    "uri-too-long",
+    "headers-too-large",
+    "internal-error",
+    "temporary-reduced-capacity",
+)
 KEYED: Final = ("unauthorized", "forbidden", "quota-exceeded")
 BODIED: Final = ("malformed-json", "payload-too-large", "unsupported-media-type")
 
@@ -53,7 +61,7 @@ class Route:
     path: str
     handler: Handler
     summary: str
-    answers: Mapping[int, Any]
+    answers: Mapping[int, type | None]
     scope: str | None = None
     limit: str | None = None
     body: Body | None = None

@@ -6,10 +6,11 @@ schemas for the OpenAPI document. Members of later releases are null until then.
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from attrs import frozen
+from msgspec import Meta
 
 from dpp.ledger import Budget, Entry
 from dpp.money import show
@@ -17,9 +18,14 @@ from dpp.pricing import policy_text
 from dpp.runs import Failure, Run, payer
 
 USD: Final = "USD"
+SCHEMAS: Final = "#/components/schemas/"
 StatusText: TypeAlias = Literal[
     "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELED", "EXPIRED"
 ]
+
+Time = Annotated[datetime, Meta(tz=True)]
+# Where else to look, by name; null = not served by this release.
+Links: TypeAlias = dict[Literal["self", "cancel", "result", "events", "receipt"], str | None]
 
 
 @frozen
@@ -51,17 +57,6 @@ class ErrorView:
     payer: str
 
 
-@frozen
-class LinksView:
-    """Where else to look. Null: not served by this release."""
-
-    self: str
-    cancel: str
-    result: str | None = None
-    events: str | None = None
-    receipt: str | None = None
-
-
 @frozen(kw_only=True)
 class RunView:
     """A run."""
@@ -71,11 +66,11 @@ class RunView:
     pack_type: str
     idempotency_key: str
     attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime
-    result_expires_at: datetime | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    expires_at: Time
+    result_expires_at: Time | None
     cost: CostView
     progress: ProgressView | None
     metadata: dict[str, str]
@@ -83,7 +78,7 @@ class RunView:
     result_sha256: str | None
     error: ErrorView | None
     trace_id: str
-    links: LinksView
+    links: Links
 
 
 @frozen
@@ -123,11 +118,22 @@ class BatchRefusal:
     problem: dict[str, Any]
 
 
+# msgspec makes no schema of a union of classes, so it is written out.
+BatchItem = Annotated[
+    object,
+    Meta(
+        extra_json_schema={
+            "oneOf": [{"$ref": SCHEMAS + name} for name in ("BatchRun", "BatchRefusal")]
+        }
+    ),
+]
+
+
 @frozen
 class BatchAnswer:
     """The answers to a batch, in the order of its submissions."""
 
-    items: list[BatchRun | BatchRefusal]
+    items: list[BatchItem]
 
 
 @frozen
@@ -154,7 +160,7 @@ class TransferView:
     run_id: str | None
     reference: str | None
     reason: str | None
-    created_at: datetime
+    created_at: Time
 
 
 @frozen
@@ -212,7 +218,13 @@ def run_view(run: Run) -> RunView:
         result_sha256=None if digest is None else digest.hex(),
         error=None if failure is None else _error(failure),
         trace_id=run.trace_id,
-        links=LinksView(path, f"{path}:cancel"),
+        links={
+            "self": path,
+            "cancel": f"{path}:cancel",
+            "result": None,
+            "events": None,
+            "receipt": None,
+        },
     )
 
 

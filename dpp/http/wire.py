@@ -89,6 +89,9 @@ class BatchRequest:
     runs: Annotated[tuple[BatchSubmission, ...], Meta(min_length=1, max_length=1000)]
 
 
+REQUEST_TYPES: Final = (SubmitRequest, BatchSubmission, BatchRequest)
+
+
 def read(body: object, kind: type[Body]) -> Body | list[InputError]:
     """Return the body as a `kind`, or everything that is wrong with it."""
     try:

@@ -30,12 +30,13 @@ class Place:
     audit: Address
 
 
-@frozen
-class SchemaRefused(Exception):  # a refusal to start, with a remedy
-    """The schema is not the one this release knows; nothing was started."""
+class SchemaRefused(Exception):  # noqa: N818  # a refusal to start, with a remedy
+    """The schema is not the one this release knows."""
 
-    what: str
-    remedy: str
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} {remedy}")
+        self.what, self.remedy = what, remedy
+        self.did = "DPP did not start, and changed nothing."
 
 
 def embedded_place(host: str) -> Place:

@@ -36,6 +36,7 @@ TAIL_LINES = 25
 # Its own database, whatever a configuration says, and a log for people: they see its last lines.
 FORCED = {"DPP_DATABASE__URL": "embedded", "DPP_LOG__FORMAT": "console"}
 PR_SET_PDEATHSIG = 1  # prctl(2)
+_prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be loaded
 
 
 def free_listen(address: Address) -> str:
@@ -174,4 +175,4 @@ def _environ() -> dict[str, str]:
 
 def _end_with_parent() -> None:
     """In the child, before it becomes the node: let the kernel end it with this process."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -6,12 +6,12 @@ level, all other weights as they are. For `weighted_sum` the gap is linear in a 
 So the search is exact: every threshold is found.
 
 At a threshold two scores are equal; past it they must differ in the digits that are compared. So
-the nearest thresholds are confirmed with the real scores: the change is moved on by the 1e-9, 2e-9,
-4e-9, … part of itself (or of the weight that is left, where that is less) until the rounded scores
-say that the rival is ahead. It is written with nine digits, rounded away from zero, or in full
-where nine digits would leave the bounds of a weight. Precision, then: the reported change flips the
-winner, and lies past the exact threshold by at most twice what nine digits need to show it. A
-change that would take a weight out of the bounds of the inputs is none.
+the nearest thresholds are confirmed with the real scores: by doubling and halving, the change is
+made as much longer as it takes until the rounded scores say that the rival is ahead. It is written
+with nine digits, rounded away from zero, or in full where that would not flip. Precision, then: the
+reported change flips the winner, and lies past the exact threshold by what nine digits of a score
+need to show it. A change that would take a weight out of the bounds of the inputs is none. Of
+`topsis`, a flip that leaves less than 1e-7 of a weight may be missed: its square drowns in doubles.
 """
 
 import math
@@ -25,7 +25,7 @@ from dpp.packs.decision.model import NUMBER_MAX, WEIGHT_MIN, Flip, MethodName
 from dpp.packs.decision.table import CELLS_A_STEP, Table
 
 CONFIRMED_MAX = 16  # thresholds tried in earnest: many only where some lie within a billionth
-DOUBLINGS_MAX = 31  # 1e-9 · 2^30 is 1: by then the change has doubled, or the weight is gone
+HALVINGS = 30  # of the last doubling: to the 1e-9 part of the way past the threshold
 
 Change: TypeAlias = tuple[int, float]  # of the weight of a criterion, by its place
 
@@ -74,26 +74,40 @@ def _legal(weight: float) -> bool:
 def _confirm(
     at: Threshold, weights: Weights, method: Method, winner: Cells, rival: Cells
 ) -> float | None:
-    """Return the first change tried from the threshold on that puts the rival ahead, or None."""
+    """Return the least change from the threshold on that puts the rival ahead, or None."""
     trial = list(weights)
-    step = 1e-9 * min(at.size, weights[at.criterion] + at.change)
-    for written in (_away_from_zero, _in_full):
-        for past in (0.0, *(math.ldexp(step, i) for i in range(DOUBLINGS_MAX))):
-            change = written(at.change + math.copysign(past, at.change))
-            trial[at.criterion] = weights[at.criterion] + change
-            if not _legal(trial[at.criterion]):
-                break
-            if rounded(method.score(rival, trial)) > rounded(method.score(winner, trial)):
-                return change
-    return None
+    weight = weights[at.criterion]
+
+    def ahead(change: float) -> bool:
+        trial[at.criterion] = weight + change
+        if not _legal(weight + change):
+            return False
+        return rounded(method.score(rival, trial)) > rounded(method.score(winner, trial))
+
+    change = _first_ahead(at.change, weight, ahead)
+    if change is None:
+        return None
+    short = float(_nine_digits.create_decimal(Decimal(change)))
+    return short if ahead(short) else change
 
 
-def _away_from_zero(change: float) -> float:
-    return float(_nine_digits.create_decimal(Decimal(change)))
-
-
-def _in_full(change: float) -> float:
-    return change
+def _first_ahead(level: float, weight: float, ahead: Callable[[float], bool]) -> float | None:
+    """Double the way past `level` until the rival is ahead, then halve it back."""
+    if ahead(level):
+        return level
+    grows = level > 0
+    bound = (NUMBER_MAX - 1 if grows else 2 * WEIGHT_MIN) - weight  # inside, whatever is rounded
+    step = math.copysign(1e-9 * min(abs(level), weight + level), level)
+    low, high = level, level + step
+    while not ahead(high):
+        if high == bound:
+            return None
+        low, step = high, 2 * step
+        high = min(level + step, bound) if grows else max(level + step, bound)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if ahead(middle) else (middle, high)
+    return high
 
 
 def weighted_changes(winner: Cells, weights: Weights) -> Callable[[Cells], Iterator[Change]]:

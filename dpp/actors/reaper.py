@@ -1,0 +1,155 @@
+"""The reaper: it takes back what others lost, and expires what nobody started.
+
+A pass deletes lapsed lease rows, then takes back every run whose lease has no row, and every run
+whose deadline passed one lease ago: requeued with an attempt spent, or ended free. Each take-back
+names what its scan saw. A pass goes on until a page is not full; rows that it cannot take do not
+keep it from those behind them.
+
+After an outage of the store, living nodes come first: they hand their runs back free with their
+next lease, and the reaper waits one lease before it takes anything back.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+import trio
+from attrs import define
+
+from dpp.actors.batches import commit
+from dpp.actors.wake import Wake, when
+from dpp.faults import StoreUnavailable
+from dpp.leases import Lapse
+from dpp.logs import get_logger
+from dpp.ports import Reaping, Seen
+
+PAGES_MAX = 100  # a pass: 10,000 runs at the default page, then the next pass goes on at once
+
+Scan: TypeAlias = Callable[[int], Awaitable[list[Seen]]]
+Take: TypeAlias = Callable[[Sequence[Seen]], Awaitable[int]]
+
+log = get_logger(__name__)
+
+
+class Reapable(Reaping, Protocol):
+    """What the reaper asks of the store."""
+
+    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool: ...
+
+
+@define
+class Calm:
+    """Whether the store has answered long enough for every living node to have handed back.
+
+    A lease lapses in an outage that is longer than lease minus heartbeat, which is more than half a
+    lease. Seen from here that is a silence of half a lease in which a question failed, or, where
+    nothing was asked (this process was stopped), of an interval more.
+    """
+
+    lease_s: float
+    interval_s: float
+    answered_at: float
+    failed: bool = False
+    waits_until: float = float("-inf")
+
+    def answered(self, now: float) -> None:
+        """Hear that the store answered."""
+        silence_s = self.lease_s / 2 + (0 if self.failed else self.interval_s)
+        if now - self.answered_at > silence_s:
+            self.waits_until = now + self.lease_s
+        self.answered_at, self.failed = now, False
+
+
+async def reaper(
+    store: Reapable,
+    earlier_gone: trio.Event,
+    *,
+    interval_s: float,
+    scan_limit: int,
+    lease_s: float,
+) -> None:
+    """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died."""
+    wake, calm = Wake(), Calm(lease_s, interval_s, answered_at=trio.current_time())
+    reaping = Passing(store, scan_limit, lease_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(when, earlier_gone, wake.ring)
+        while True:
+            await wake.wait(interval_s * random.uniform(0.9, 1.1))
+            try:
+                if await step(reaping, calm):
+                    wake.ring()
+            except StoreUnavailable as outage:  # here, not outside: how long it lasted matters
+                calm.failed = True
+                log.warning("store unavailable", actor="reaper", detail=str(outage))
+
+
+async def step(reaping: "Passing", calm: Calm) -> bool:
+    """Make one pass; say whether it stopped before it was done."""
+    expired = await reaping.expire()
+    calm.answered(trio.current_time())
+    leases = taken = 0
+    if trio.current_time() >= calm.waits_until:
+        leases, taken = await reaping.take_back()
+        calm.answered_at = trio.current_time()
+    log.info("reaper scan", leases=leases, taken_back=taken, expired=expired)
+    return max(leases, taken, expired) >= PAGES_MAX * reaping.scan_limit
+
+
+@define(eq=False)
+class Passing:
+    """The parts of a pass, each a number of bounded pages; each returns what it dealt with."""
+
+    store: Reapable
+    scan_limit: int
+    lease_s: float
+
+    async def expire(self) -> int:
+        """End the runs that nobody started in time."""
+        return await self._pages(self.store.unstarted_runs, self.store.expire_runs)
+
+    async def take_back(self) -> tuple[int, int]:
+        """End lapsed leases, take back what is nobody's and what is overdue."""
+        leases = 0
+        while leases < PAGES_MAX * self.scan_limit and await self.store.reap_lease() is not None:
+            leases += 1
+        take = partial(self.store.take_back, lapse=Lapse.LOST)
+        overdue = partial(self.store.overdue_runs, grace_s=self.lease_s)
+        orphaned = await self._pages(self.store.orphaned_runs, take)
+        return leases, orphaned + await self._pages(overdue, take)
+
+    async def _pages(self, scan: Scan, take: Take) -> int:
+        """Take page after page until one is not full. What was not taken is passed over."""
+        passed: set[Seen] = set()
+        taken = 0
+
+        async def take_page(page: Sequence[Seen]) -> None:
+            nonlocal taken
+            taken += await take(page)
+
+        for _ in range(PAGES_MAX):
+            limit = self.scan_limit + len(passed)
+            seen = await scan(limit)
+            page = [run for run in seen if run not in passed]
+            if page:
+                before = taken
+                await commit(take_page, page, self._quarantine)
+                if taken - before < len(page):
+                    passed.update(page)
+            if len(seen) < limit:
+                break
+        return taken  # noqa: ASYNC910  # there is always a first page
+
+    async def _quarantine(self, run: Seen, bug: Exception) -> None:
+        """Set aside the one run that the database refuses to take back."""
+        names = {"run_id": str(run.run_id), "tenant_id": run.tenant_id}
+        log.critical("take-back refused", **names, reconcile_type="write_refused", exc_info=bug)
+        evidence = {
+            "verb": "take_back",
+            "error": f"{type(bug).__name__}: {bug}",
+            "run_id": str(run.run_id),
+            "lease_id": str(run.lease_id),
+            "lease_epoch": run.lease_epoch,
+        }
+        await self.store.quarantine_run(run.run_id, evidence)

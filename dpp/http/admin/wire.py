@@ -1,0 +1,67 @@
+"""The bodies of the admin API. Every write carries `operator` and may say its `reason`."""
+
+from typing import Annotated, Final
+
+from attrs import frozen
+from msgspec import Meta
+
+from dpp.http.wire import Money
+from dpp.keys import SCOPES
+from dpp.packs.strict import Check, Wrong
+
+TENANT: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+LIVES_MAX_S: Final = 10 * 365 * 86_400  # longer is "until revoked"
+
+
+def _known(scopes: tuple[str, ...]) -> None:
+    if not set(scopes) <= set(SCOPES):
+        raise Wrong(f"must be some of {', '.join(SCOPES)}")
+
+
+TenantName = Annotated[str, Meta(pattern=TENANT)]
+Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
+Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
+Reason = Annotated[str, Meta(max_length=500, pattern=PRINTABLE)]
+Scopes = Annotated[tuple[str, ...], Check(_known), Meta(min_length=1, max_length=len(SCOPES))]
+Lives = Annotated[int, Meta(ge=1, le=LIVES_MAX_S)]
+
+
+@frozen(kw_only=True)
+class Change:
+    """Who changes something, and why."""
+
+    operator: Word = "admin"
+    reason: Reason | None = None
+
+
+@frozen(kw_only=True)
+class NewTenantBody(Change):
+    """A tenant with its first key and maybe its first money."""
+
+    tenant_id: TenantName
+    plan: Word
+    deposit_usd: Money | None = None
+
+
+@frozen(kw_only=True)
+class PlanBody(Change):
+    """Another plan."""
+
+    plan: Word
+
+
+@frozen(kw_only=True)
+class NewKeyBody(Change):
+    """A key; without scopes it has all of them, without `lives_s` it lives until revoked."""
+
+    scopes: Scopes = SCOPES
+    lives_s: Lives | None = None
+
+
+@frozen(kw_only=True)
+class TransferBody(Change):
+    """Money in or out; the reference names the transfer, once."""
+
+    amount_usd: Money
+    reference: Reference

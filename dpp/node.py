@@ -1,0 +1,299 @@
+"""The node: the one place that wires store, actors and HTTP, owns signals, and drains.
+
+The nesting of the nurseries is the order of shutdown, innermost first: HTTP answers what it has, the
+intake commits what waits, runs get `drain_s` and what is left is handed back, the settler settles
+what ended, then upkeep ends, then the store, and PostgreSQL last. SIGKILL at any point is safe: the
+leases lapse, and the next start on the same data directory ends them at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define
+
+from dpp import config as configuration
+from dpp import datadir, logs, metrics
+from dpp.actors.attempts import Attempts
+from dpp.actors.claimer import Rounds, claimer
+from dpp.actors.executor import execute
+from dpp.actors.follower import follower
+from dpp.actors.intake import IntakeDesk, intake
+from dpp.actors.lanes import keep_lanes
+from dpp.actors.reaper import reaper
+from dpp.actors.ring import Ring
+from dpp.actors.settler import SettlingDesk, settler
+from dpp.actors.supervisor import Stopping, supervise
+from dpp.actors.tenure import Standing, work
+from dpp.actors.watchboard import Watchboard
+from dpp.database import migrate_database, open_store
+from dpp.http import listener, management
+from dpp.http.admin.app import admin_app
+from dpp.http.admin.desk import Desk
+from dpp.http.app import public_app
+from dpp.http.auth import Authenticator
+from dpp.http.exchange import Patience
+from dpp.http.readiness import Readiness
+from dpp.http.services import Bounds, Services
+from dpp.ids import RunIds
+from dpp.logs import get_logger
+from dpp.packs.registry import Registry
+from dpp.store.bridge import open_bridge
+from dpp.store.place import SchemaRefused as StartRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dpp.config import Config
+    from dpp.datadir import DataDir
+    from dpp.store.bridge import Bridge
+    from dpp.store.postgres import PostgresStore
+
+__all__ = ["StartRefused", "migrate", "serve"]
+
+LANES = (
+    2  # of intake and settler: two transactions in flight keep PostgreSQL busy on a small machine
+)
+SUBMISSIONS_MAX = 4000  # waiting, a lane: two batch bodies of 1,000 and their like; then 503
+ENDS_MAX = 1000  # waiting, a lane: executors wait for a place, so this only bounds a batch's lead
+# Two threads share one interpreter; the default of 5 ms lets one of them starve the other.
+SWITCH_INTERVAL_S = 0.0005
+OVER_S = 10.0  # beyond drain_s: for HTTP, the last batches and the lease; then all is cancelled
+HURRY_S = 1.0  # what a second SIGTERM leaves
+
+migrate = migrate_database
+
+log = get_logger(__name__)
+
+
+async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
+    """Run a node until it is told to stop; return once it has drained. Raises the bug that ended it."""
+    for warning in config.warnings:
+        log.warning(warning)
+    with datadir.hold(data_dir, demo=demo) as held:
+        token = config.management.token or datadir.admin_token(held.path)
+        assert token is not None
+        mask = (*configuration.secrets(config), token)
+        logs.configure(config.log.level, config.log.format, secrets=mask)
+        async with open_bridge(SWITCH_INTERVAL_S) as bridge, trio.open_nursery() as guarding:
+            guarding.start_soon(bridge.watch)
+            stopping = Stopping()
+            guarding.start_soon(heed_signals, stopping, guarding.cancel_scope, config.node.drain_s)
+            await live(config, held, bridge, stopping, token, fresh=demo)
+            guarding.cancel_scope.cancel(reason="drained")
+    log.info("stopped")
+    if stopping.bug is not None:
+        raise stopping.bug
+
+
+async def heed_signals(stopping: Stopping, whole: trio.CancelScope, drain_s: float) -> None:
+    """Begin the drain at SIGTERM or SIGINT, and bound it; a second signal shortens what is left."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bound_drain, stopping, whole, drain_s)
+            async for number in signals:
+                if stopping.draining.is_set():
+                    whole.deadline = min(whole.deadline, trio.current_time() + HURRY_S)
+                stopping.begin(signal.Signals(number).name)
+
+
+async def bound_drain(stopping: Stopping, whole: trio.CancelScope, drain_s: float) -> None:
+    """Cancel what is left some time after the drain began: an outage may outlast it."""
+    await stopping.draining.wait()
+    whole.deadline = min(whole.deadline, trio.current_time() + drain_s + OVER_S)
+
+
+@define(eq=False)
+class House:
+    """What the node's parts share: made once, handed to each as far as it uses it."""
+
+    config: Config
+    held: DataDir
+    store: PostgresStore
+    stopping: Stopping
+    registry: Registry
+    rounds: Rounds
+    attempts: Attempts
+    standing: Standing
+    board: Watchboard
+    submissions: IntakeDesk
+    settlements: SettlingDesk
+
+    @classmethod
+    def build(
+        cls, config: Config, held: DataDir, store: PostgresStore, stopping: Stopping
+    ) -> House:
+        """Make the parts; nothing runs yet."""
+        rounds = Rounds(Ring(Random()))  # noqa: S311  # an order of service, not a secret
+        attempts = Attempts(rounds.freed)
+        return cls(
+            config=config,
+            held=held,
+            store=store,
+            stopping=stopping,
+            registry=load_packs(),
+            rounds=rounds,
+            attempts=attempts,
+            standing=Standing(str(held.node_id), attempts),
+            board=Watchboard(attempts.executes),
+            submissions=IntakeDesk(LANES, SUBMISSIONS_MAX),
+            settlements=SettlingDesk(LANES, ENDS_MAX),
+        )
+
+
+def load_packs() -> Registry:
+    """Load the packs; one that cannot be loaded is said and left out."""
+    registry = Registry.load()
+    for error in registry.load_errors:
+        log.error("pack not loaded", detail=str(error))
+    return registry
+
+
+async def live(  # noqa: PLR0913  # the parts of a node
+    config: Config,
+    held: DataDir,
+    bridge: Bridge,
+    stopping: Stopping,
+    token: str,
+    *,
+    fresh: bool,
+) -> None:
+    """Open the store, run everything on it, and come back when it has drained, in order."""
+    async with (
+        open_store(config, held, bridge, fresh=fresh) as store,
+        trio.open_nursery() as upkeep,
+    ):
+        house = House.build(config, held, store, stopping)
+        metrics.declare(
+            actors=("intake", "settler", "tenure", "claimer", "follower", "reaper"),
+            verbs=("submit_runs", "end_runs", "claim_runs", "renew_lease"),
+            packs=house.registry.pack_types,
+        )
+        keep = partial(supervise, give_up=stopping.after)
+        upkeep.start_soon(keep, "reaper", partial(reap, house))
+        upkeep.start_soon(keep, "follower", partial(follow, house))
+        async with trio.open_nursery() as settling, house.settlements:  # outlives the runs
+            settle = partial(settler, store, house.board.ended)
+            settling.start_soon(keep_lanes, "settler", house.settlements, settle, stopping.after)
+            async with trio.open_nursery() as working:  # runs get drain_s
+                working.start_soon(keep, "tenure", partial(hold_tenure, house))
+                async with trio.open_nursery() as taking_in, house.submissions:  # outlives HTTP
+                    admit = partial(intake, store, house.rounds.queued)
+                    taking_in.start_soon(
+                        keep_lanes, "intake", house.submissions, admit, stopping.after
+                    )
+                    await serve_http(house, token)
+        upkeep.cancel_scope.cancel(reason="drained")
+
+
+async def reap(house: House) -> None:
+    """Run the reaper with this node's numbers."""
+    await reaper(
+        house.store,
+        house.standing.earlier_gone,
+        interval_s=house.config.reaper.interval_s,
+        scan_limit=house.config.reaper.scan_limit,
+        lease_s=house.config.lease.lease_s,
+    )
+
+
+async def follow(house: House) -> None:
+    """Run the follower."""
+    await follower(house.store, house.attempts, house.board, house.stopping.draining)
+
+
+async def hold_tenure(house: House) -> None:
+    """Live one tenure with this node's numbers."""
+    run = partial(
+        execute,
+        house.attempts,
+        house.registry,
+        house.settlements.settle,
+        inline_max_bytes=house.config.runs.inline_max_bytes,
+    )
+    claim = partial(
+        claimer,
+        house.store,
+        house.rounds,
+        run,
+        packs=house.registry.pack_types,
+        concurrency=house.config.runs.concurrency,
+    )
+    await work(
+        house.store,
+        house.standing,
+        house.stopping.draining,
+        claim,
+        drain_s=house.config.node.drain_s,
+        lease_s=house.config.lease.lease_s,
+        heartbeat_s=house.config.lease.heartbeat_interval_s,
+    )
+
+
+async def serve_http(house: House, token: str) -> None:
+    """Serve both listeners until the drain; return when the last connection is over."""
+    config, draining = house.config, house.stopping.draining
+    services = make_services(house)
+    app = public_app(services, config.http.cors_allowed_origins)
+    reception = listener.Reception(
+        app, app.refuse, connections_max=config.http.connections_max, patience=Patience()
+    )
+    admin = admin_app(Desk(house.store, config.plans, secrets.token_bytes), token)
+    sockets = listener.bind(config.http.listen.host, config.http.listen.port)
+    admin_sockets = listener.bind(config.management.listen.host, config.management.listen.port)
+    async with trio.open_nursery() as serving:
+        await first_lease(house)
+        inside = await serving.start(management.serve, admin, admin_sockets, serving, draining)
+        public = await serving.start(listener.serve, reception, sockets, serving, draining)
+        house.held.publish(url=url_of(public), management_url=url_of(inside))
+        log.info("ready", url=url_of(public), management_url=url_of(inside))
+
+
+async def first_lease(house: House) -> None:
+    """Wait until this node may work, or is told to stop before it may."""
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await house.stopping.draining.wait()
+            nursery.cancel_scope.cancel(reason="draining")
+
+        nursery.start_soon(stop)
+        await house.standing.first_lease.wait()
+        nursery.cancel_scope.cancel(reason="ready")
+
+
+def make_services(house: House) -> Services:
+    """Put together what the handlers work with."""
+    config, store = house.config, house.store
+    return Services(
+        intake=house.submissions,
+        reads=store,
+        cancels=store,
+        watching=house.board,
+        packs=house.registry,
+        plans=config.plans,
+        keys=Authenticator(store.find_key),
+        readiness=Readiness(store.ping),
+        new_run_id=RunIds(house.standing.clock.unix_ms, secrets.randbits).next,
+        draining=house.stopping.draining,
+        bounds=Bounds(
+            body_max_bytes=config.http.body_max_bytes,
+            batch_body_max_bytes=config.http.batch_body_max_bytes,
+            wait_max_s=config.http.wait_max_s,
+            timebox_s=config.runs.timebox_s,
+            timebox_max_s=config.runs.timebox_max_s,
+            queue_ttl_s=config.runs.queue_ttl_s,
+        ),
+    )
+
+
+def url_of(addresses: Sequence[tuple[str, int]]) -> str:
+    """Return the URL of the first address that a listener is bound to."""
+    host, port = addresses[0]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

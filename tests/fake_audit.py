@@ -1,0 +1,150 @@
+"""The audit's invariants over the fake store's tables: the same names and claims as `sql/audit/`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+from dpp import resources
+from dpp.ports import Audit, Verdict
+from dpp.runs import Status
+from tests.fake_rows import Rows, UsageRow
+
+Offenders: TypeAlias = Iterator[dict[str, Any]]
+
+
+def audit(rows: Rows) -> Audit:
+    """Ask every invariant."""
+    verdicts = tuple(
+        Verdict(name, claim_of(name), tuple(offenders(rows)))
+        for name, offenders in sorted(INVARIANTS.items())
+    )
+    return Audit(verdicts, tuple(rows.findings))
+
+
+def claim_of(name: str) -> str:
+    """Return what the file of this name claims."""
+    text = (resources.sql_dir() / "audit" / f"{name}.sql").read_text()
+    comments = (line for line in text.splitlines() if line.startswith("--"))
+    return " ".join(line.removeprefix("--").strip() for line in comments)
+
+
+def budgets_conserve(rows: Rows) -> Offenders:
+    for budget in rows.budgets.values():
+        parts = budget.available, budget.held, budget.spent
+        if sum(parts) != budget.deposited or min(parts) < 0:
+            yield {"tenant_id": budget.tenant_id}
+
+
+def budgets_equal_ledger(rows: Rows) -> Offenders:
+    for tenant_id, budget in rows.budgets.items():
+        sums: Counter[str] = Counter()
+        spent = 0
+        ledger = rows.ledger(tenant_id)
+        for fact in ledger:
+            sums[fact.kind] += fact.amount
+            spent += fact.cost or 0
+        deposited = sums["deposit"] - sums["withdraw"]
+        held = sums["reserve"] - sums["settle"] - sums["void"]
+        folded = deposited, deposited - held - spent, held, spent
+        seqs = [fact.seq for fact in ledger]
+        if seqs != list(range(1, budget.seq + 1)) or folded != (
+            budget.deposited,
+            budget.available,
+            budget.held,
+            budget.spent,
+        ):
+            yield {"tenant_id": tenant_id, "folded": folded, "seqs": seqs}
+
+
+def held_is_unresolved(rows: Rows) -> Offenders:
+    unresolved: Counter[str] = Counter()
+    for run_id, row in rows.submissions.items():
+        if run_id not in rows.endings:
+            unresolved[row.asked.tenant_id] += row.asked.max_cost
+    for tenant_id, budget in rows.budgets.items():
+        if budget.held != unresolved[tenant_id]:
+            yield {"tenant_id": tenant_id, "held": budget.held}
+
+
+def live_or_ended(rows: Rows) -> Offenders:
+    for run_id in {*rows.submissions, *rows.live, *rows.endings}:
+        if run_id not in rows.submissions or (run_id in rows.live) == (run_id in rows.endings):
+            yield {"run_id": str(run_id)}
+
+
+def reserves_resolved(rows: Rows) -> Offenders:
+    for run_id, row in rows.endings.items():
+        reserve, ending = rows.submissions[run_id].asked.max_cost, row.ending
+        if ending.cost + ending.returned != reserve or min(ending.cost, ending.returned) < 0:
+            yield {"run_id": str(run_id)}
+
+
+def rows_agree(rows: Rows) -> Offenders:
+    for run_id, row in rows.submissions.items():
+        live, ended = rows.live.get(run_id), rows.endings.get(run_id)
+        apart = live is not None and (live.max_cost, live.minimum_fee) != (
+            row.asked.max_cost,
+            row.minimum_fee,
+        )
+        if apart or (ended is not None and not kind_agrees(ended.ending, row.minimum_fee)):
+            yield {"run_id": str(run_id)}
+
+
+def kind_agrees(ending: Any, minimum_fee: int) -> bool:  # noqa: ANN401
+    if ending.kind == "void":
+        return bool(ending.cost == 0 and ending.status is not Status.COMPLETED)
+    failed_cheap = ending.status is Status.FAILED and ending.cost < minimum_fee
+    return ending.status is not Status.EXPIRED and not failed_cheap
+
+
+def hashes_hold(rows: Rows) -> Offenders:
+    for run_id, row in rows.endings.items():
+        result = row.ending.result
+        if row.result_sha256 != (None if result is None else sha256(result).digest()):
+            yield {"run_id": str(run_id)}
+
+
+def results_present(rows: Rows) -> Offenders:
+    for run_id, row in rows.endings.items():
+        if row.ending.status is Status.COMPLETED and row.ending.result is None:
+            yield {"run_id": str(run_id)}
+
+
+def usage_equals_endings(rows: Rows) -> Offenders:
+    folded: dict[tuple[str, Any], UsageRow] = defaultdict(UsageRow)
+    for row in rows.endings.values():
+        usage = folded[row.ending.tenant_id, row.finished_at.date()]
+        usage.runs += 1
+        usage.completed += row.ending.status is Status.COMPLETED
+        usage.failed += row.ending.status is Status.FAILED
+        usage.cost += row.ending.cost
+        usage.reserved += row.ending.cost + row.ending.returned
+    if dict(folded) != dict(rows.usage):
+        yield {"usage": str(dict(rows.usage)), "folded": str(dict(folded))}
+
+
+def totals_conserve(rows: Rows) -> Offenders:
+    moved = sum(
+        row.posting.amount if row.posting.kind.value == "deposit" else -row.posting.amount
+        for row in rows.transfers.values()
+    )
+    there = sum(b.available + b.held + b.spent for b in rows.budgets.values())
+    if moved != there:
+        yield {"moved": moved, "there": there}
+
+
+INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
+    "01_budgets_conserve": budgets_conserve,
+    "02_budgets_equal_ledger": budgets_equal_ledger,
+    "03_held_is_unresolved": held_is_unresolved,
+    "04_live_or_ended": live_or_ended,
+    "05_reserves_resolved": reserves_resolved,
+    "06_rows_agree": rows_agree,
+    "07_hashes_hold": hashes_hold,
+    "08_results_present": results_present,
+    "09_usage_equals_endings": usage_equals_endings,
+    "10_totals_conserve": totals_conserve,
+}

@@ -1,0 +1,643 @@
+"""The fake store: `dpp.ports.Store` on dictionaries, with the same pure decisions as PostgreSQL's.
+
+It passes the same contract suite, so it is the one double that tests of actors need. Time comes from
+a callable, by default trio's clock, virtual or not. `faults` says what goes wrong; `rows` may be
+looked at, and changed by tests that need a state which no verb makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import trio
+
+from dpp import admission, ledger, settlement
+from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
+from dpp.leases import Fence, Lapse, NodeLease, Requeue
+from dpp.ledger import (
+    Budget,
+    EarlierTransfer,
+    Entry,
+    Kind,
+    Overdrawn,
+    Posted,
+    Posting,
+    PostingOutcome,
+    ReferenceReused,
+    TenantUnknown,
+)
+from dpp.money import ZERO, Micros
+from dpp.plans import Plans
+from dpp.ports import (
+    Audit,
+    CancelAsked,
+    CancelOutcome,
+    Changes,
+    Claim,
+    Claimed,
+    Ended,
+    Finding,
+    Key,
+    LeaseGone,
+    NewKey,
+    NewTenant,
+    Node,
+    Renewal,
+    RunEvent,
+    RunUnknown,
+    Seen,
+    Tenant,
+    TenantExists,
+    Watch,
+)
+from dpp.runs import TERMINAL, Run, Status
+from dpp.settlement import End, Settlement
+from tests import fake_audit
+from tests.fake_faults import Faults
+from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, Rows, TenantRow
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+PRIORITIES = 10
+
+
+def trio_now() -> datetime:
+    """Return a time that passes as trio's clock does."""
+    return EPOCH + timedelta(seconds=trio.current_time())
+
+
+class FakeStore:
+    """Implements `dpp.ports.Store`."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        *,
+        now: Callable[[], datetime] = trio_now,
+        attempts_max: int = 3,
+        queue_ttl_s: int = 604_800,
+    ) -> None:
+        self.plans = plans
+        self.now = now
+        self.attempts_max = attempts_max
+        self.queue_ttl_s = queue_ttl_s
+        self.rows = Rows()
+        self.faults = Faults()
+
+    # intake
+
+    async def submit_runs(
+        self, batch: Sequence[Submission], *, wait: bool
+    ) -> list[Admission | Busy]:
+        def body() -> list[Admission | Busy]:
+            ours = [asked for asked in batch if self._free(asked.tenant_id)]
+            assert not wait or len(ours) == len(batch)
+            admissions = admission.decide(ours, self._books(ours), self.plans)
+            for asked, answer in zip(ours, admissions, strict=True):
+                if isinstance(answer, Created):
+                    self.rows.write_submission(asked, answer, self.queue_ttl_s)
+            answers = iter(admissions)
+            return [next(answers) if self._free(asked.tenant_id) else Busy() for asked in batch]
+
+        tenants = [asked.tenant_id for asked in batch] if wait else ()
+        return await self.faults.run("submit_runs", body, waits_for=tenants)
+
+    def _books(self, batch: Sequence[Submission]) -> Books:
+        rows = self.rows
+        keys = {(asked.tenant_id, asked.idempotency_key) for asked in batch}
+        return Books(
+            accounts={a.tenant_id: rows.account(a.tenant_id) for a in batch},
+            earlier={
+                key: Earlier(
+                    rows.run_of_key[key], rows.submissions[rows.run_of_key[key]].asked.fingerprint
+                )
+                for key in keys
+                if key in rows.run_of_key
+            },
+            dead_keys=frozenset(k.key_id for k in rows.keys.values() if self._is_dead(k)),
+            now=self.now(),
+        )
+
+    # leases
+
+    async def take_lease(
+        self, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
+    ) -> datetime:
+        def body() -> datetime:
+            for owed in hand_back:
+                self.rows.leases.pop(owed.lease_id, None)
+                self.rows.hand_back_lease(owed, self.now())
+            until = self.now() + timedelta(seconds=lease_s)
+            self.rows.leases.setdefault(lease.lease_id, LeaseRow(lease, until))
+            return self.now()
+
+        return await self.faults.run("take_lease", body)
+
+    async def renew_lease(self, lease: NodeLease, *, lease_s: float) -> Renewal:
+        def body() -> Renewal:
+            row = self._alive(lease)
+            if row is not None:
+                row.lease_until = self.now() + timedelta(seconds=lease_s)
+            held = sorted(
+                (r for r in self._under(lease) if not r.quarantined), key=lambda r: r.run_id
+            )
+            fences = tuple(Fence(r.run_id, lease.lease_id, r.lease_epoch) for r in held)
+            return Renewal(held=row is not None, now=self.now(), fences=fences)
+
+        return await self.faults.run("renew_lease", body)
+
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
+        def body() -> None:
+            self.rows.leases.pop(lease.lease_id, None)
+            if hand_back:
+                self.rows.hand_back_lease(lease, self.now())
+
+        await self.faults.run("end_lease", body)
+
+    async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
+        def body() -> int:
+            return sum(self.rows.requeue(fence, 0, self.now()) for fence in fences)
+
+        return await self.faults.run("hand_back_runs", body)
+
+    async def end_earlier_leases(self, lease: NodeLease) -> int:
+        def body() -> int:
+            earlier = [
+                row.lease.lease_id
+                for row in self.rows.leases.values()
+                if row.lease.node_id == lease.node_id and row.lease != lease
+            ]
+            for lease_id in earlier:
+                del self.rows.leases[lease_id]
+            return len(earlier)
+
+        return await self.faults.run("end_earlier_leases", body)
+
+    def _alive(self, lease: NodeLease) -> LeaseRow | None:
+        row = self.rows.leases.get(lease.lease_id)
+        return row if row is not None and row.lease_until > self.now() else None
+
+    def _under(self, lease: NodeLease) -> list[LiveRow]:
+        return [row for row in self.rows.live.values() if row.lease_id == lease.lease_id]
+
+    # claims
+
+    async def queued_tenants(self, after: str, limit: int) -> list[str]:
+        def body() -> list[str]:
+            names = {row.tenant_id for row in self.rows.live.values() if row.lease_id is None}
+            return sorted(name for name in names if name > after)[:limit]
+
+        return await self.faults.run("queued_tenants", body)
+
+    async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
+        def body() -> list[Claimed] | LeaseGone:
+            if self._alive(claim.lease) is None:
+                return LeaseGone()
+            due = [
+                row for turn in claim.turns for row in self._due(claim, turn.tenant_id, turn.lows)
+            ]
+            for row in due[: claim.limit]:
+                self._stamp(row, claim.lease)
+            order = sorted(due[: claim.limit], key=lambda r: (r.priority, r.available_at, r.run_id))
+            return [self._claimed(row) for row in order]
+
+        return await self.faults.run("claim_runs", body)
+
+    def _due(
+        self, claim: Claim, tenant_id: str, lows: tuple[datetime | None, ...]
+    ) -> list[LiveRow]:
+        """Return what a claim takes of one tenant: by priority, then by age, up to its room."""
+        if tenant_id not in self.rows.tenants:
+            return []
+        mine = [row for row in self.rows.live.values() if row.tenant_id == tenant_id]
+        cap = self.plans[self.rows.tenants[tenant_id].plan].concurrent_runs
+        working = sum(row.lease_id is not None and not row.quarantined for row in mine)
+        room = claim.per_tenant if cap is None else min(claim.per_tenant, cap - working)
+        bounds = lows or (None,) * PRIORITIES
+        due = [
+            row
+            for row in mine
+            if self._is_due(row, bounds[row.priority]) and row.pack_type in claim.packs
+        ]
+        return sorted(due, key=lambda r: (r.priority, r.available_at))[: max(room, 0)]
+
+    def _is_due(self, row: LiveRow, low: datetime | None) -> bool:
+        now = self.now()
+        return (
+            row.lease_id is None
+            and not row.quarantined
+            and row.available_at <= now
+            and (low is None or row.available_at >= low)
+            and (row.expires_at > now or row.lease_epoch > 0)
+        )
+
+    def _stamp(self, row: LiveRow, lease: NodeLease) -> None:
+        row.lease_id = lease.lease_id
+        row.lease_epoch += 1
+        row.started_at = row.started_at or self.now()
+        row.deadline = self.now() + timedelta(seconds=row.timebox_s)
+
+    def _claimed(self, row: LiveRow) -> Claimed:
+        assert row.lease_id is not None
+        asked = self.rows.submissions[row.run_id].asked
+        return Claimed(
+            fence=Fence(row.run_id, row.lease_id, row.lease_epoch),
+            tenant_id=row.tenant_id,
+            pack_type=row.pack_type,
+            inputs=asked.inputs,
+            max_cost=row.max_cost,
+            minimum_fee=row.minimum_fee,
+            timebox_s=row.timebox_s,
+            priority=row.priority,
+            available_at=row.available_at,
+            attempt=row.attempts_spent + 1,
+            trace_id=asked.trace_id,
+        )
+
+    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
+        def body() -> list[Claimed] | LeaseGone:
+            if lease.lease_id not in self.rows.leases:
+                return LeaseGone()
+            held = sorted(self._under(lease), key=lambda row: row.run_id)
+            return [self._claimed(row) for row in held if not row.quarantined]
+
+        return await self.faults.run("claimed_under", body)
+
+    # endings
+
+    async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]:
+        def body() -> list[Settlement | Busy]:
+            ours = [end for end in batch if self._free(end.tenant_id)]
+            assert not wait or len(ours) == len(batch)
+            run_ids = [end.fence.run_id for end in ours]
+            plan = settlement.decide(ours, self._locked(run_ids), attempts_max=self.attempts_max)
+            for fence, spent in plan.requeues:
+                assert self.rows.requeue(fence, spent, self.now())
+            for ending in plan.endings:
+                self.rows.write_ending(ending, self.now())
+            answers = iter(plan.settlements)
+            return [next(answers) if self._free(end.tenant_id) else Busy() for end in batch]
+
+        tenants = [end.tenant_id for end in batch] if wait else ()
+        return await self.faults.run("end_runs", body, waits_for=tenants)
+
+    def _locked(self, run_ids: Sequence[UUID]) -> settlement.Rows:
+        live = {r: self.rows.live[r].as_live_run() for r in run_ids if r in self.rows.live}
+        seqs = {budget.tenant_id: budget.seq for budget in self.rows.budgets.values()}
+        return settlement.Rows(live=live, ended=self.rows.ended(run_ids), seqs=seqs)
+
+    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+        def body() -> bool:
+            row = self.rows.live.get(run_id)
+            if row is None or row.quarantined:
+                return False
+            row.quarantined = True
+            self.rows.findings.append(
+                Finding(
+                    uuid4(),
+                    invariant="write_refused",
+                    subject=str(run_id),
+                    tenant_id=row.tenant_id,
+                    evidence=dict(evidence),
+                    opened_at=self.now(),
+                )
+            )
+            self.rows.tenants[row.tenant_id].frozen = True
+            return True
+
+        return await self.faults.run("quarantine_run", body)
+
+    # reaper
+
+    async def reap_lease(self) -> NodeLease | None:
+        def body() -> NodeLease | None:
+            lapsed = [r for r in self.rows.leases.values() if r.lease_until <= self.now()]
+            if not lapsed:
+                return None
+            first = min(lapsed, key=lambda row: row.lease_until)
+            return self.rows.leases.pop(first.lease.lease_id).lease
+
+        return await self.faults.run("reap_lease", body)
+
+    async def orphaned_runs(self, limit: int) -> list[Seen]:
+        def body() -> list[Seen]:
+            return [r.seen() for r in self._held() if r.lease_id not in self.rows.leases][:limit]
+
+        return await self.faults.run("orphaned_runs", body)
+
+    async def overdue_runs(self, limit: int, *, grace_s: float) -> list[Seen]:
+        def body() -> list[Seen]:
+            before = self.now() - timedelta(seconds=grace_s)
+            return [
+                r.seen() for r in self._held() if r.deadline is not None and r.deadline < before
+            ][:limit]
+
+        return await self.faults.run("overdue_runs", body)
+
+    async def unstarted_runs(self, limit: int) -> list[Seen]:
+        def body() -> list[Seen]:
+            late = [
+                row
+                for row in self.rows.live.values()
+                if row.lease_id is None
+                and row.lease_epoch == 0
+                and row.expires_at <= self.now()
+                and not row.quarantined
+            ]
+            return [row.seen() for row in sorted(late, key=lambda r: r.expires_at)[:limit]]
+
+        return await self.faults.run("unstarted_runs", body)
+
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+        def body() -> int:
+            taken = 0
+            for live in self._still(seen):
+                run, seq = live.as_live_run(), self.rows.budgets[live.tenant_id].seq + 1
+                decided = settlement.take_back(run, uuid4(), seq, lapse, self.attempts_max)
+                if isinstance(decided, Requeue):
+                    assert run.lease_id is not None
+                    fence = Fence(run.run_id, run.lease_id, run.lease_epoch)
+                    assert self.rows.requeue(fence, decided.spent, self.now())
+                else:
+                    self.rows.write_ending(decided, self.now())
+                taken += 1
+            return taken
+
+        return await self.faults.run("take_back", body)
+
+    async def expire_runs(self, seen: Sequence[Seen]) -> int:
+        def body() -> int:
+            late = [row for row in self._still(seen) if row.expires_at <= self.now()]
+            for row in late:
+                seq = self.rows.budgets[row.tenant_id].seq + 1
+                ending = settlement.ending(row.as_live_run(), uuid4(), seq, Status.EXPIRED, ZERO)
+                self.rows.write_ending(ending, self.now())
+            return len(late)
+
+        return await self.faults.run("expire_runs", body)
+
+    def _held(self) -> list[LiveRow]:
+        return [r for r in self.rows.live.values() if r.lease_id is not None and not r.quarantined]
+
+    def _still(self, seen: Sequence[Seen]) -> list[LiveRow]:
+        """Return the rows that are as they were seen, and that nobody holds."""
+        return [
+            row
+            for one in seen
+            if (row := self.rows.live.get(one.run_id)) is not None
+            and row.seen() == one
+            and not row.quarantined
+            and self._free(row.tenant_id)
+        ]
+
+    # follower
+
+    async def follow(
+        self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
+    ) -> Changes:
+        def body() -> Changes:
+            for event in events:
+                row = self.rows.live.get(event.fence.run_id)
+                if row is not None and row.held_by(event.fence):
+                    place = (row.run_id, row.lease_epoch, event.n)
+                    self.rows.events.setdefault(place, event)
+            canceled = sorted(
+                r for r in executing if r in self.rows.live and self.rows.live[r].cancel_asked
+            )
+            runs = (self.rows.run(w.tenant_id, w.run_id) for w in watching)
+            there = sorted((run for run in runs if run is not None), key=lambda run: run.run_id)
+            return Changes(tuple(canceled), tuple(there))
+
+        return await self.faults.run("follow", body)
+
+    # reads
+
+    async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
+        return await self.faults.run("get_run", lambda: self.rows.run(tenant_id, run_id))
+
+    async def list_runs(
+        self,
+        tenant_id: str,
+        *,
+        before: UUID | None,
+        limit: int,
+        idempotency_key: str | None = None,
+    ) -> list[Run]:
+        def body() -> list[Run]:
+            mine = [
+                run_id
+                for run_id, row in self.rows.submissions.items()
+                if row.asked.tenant_id == tenant_id
+                and (before is None or run_id < before)
+                and idempotency_key in {None, row.asked.idempotency_key}
+            ]
+            runs = (self.rows.run(tenant_id, one) for one in sorted(mine, reverse=True)[:limit])
+            return [run for run in runs if run is not None]
+
+        return await self.faults.run("list_runs", body)
+
+    async def get_budget(self, tenant_id: str) -> Budget:
+        return await self.faults.run("get_budget", lambda: self.rows.budgets[tenant_id].as_budget())
+
+    async def list_transfers(
+        self, tenant_id: str, *, before: int | None, limit: int
+    ) -> list[Entry]:
+        def body() -> list[Entry]:
+            facts = reversed(self.rows.ledger(tenant_id))
+            return [fact for fact in facts if before is None or fact.seq < before][:limit]
+
+        return await self.faults.run("list_transfers", body)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        return await self.faults.run("find_key", lambda: self._key(key_id))
+
+    async def ping(self) -> None:
+        await self.faults.run("ping", lambda: None)
+
+    def _key(self, key_id: str) -> Key | None:
+        row = self.rows.keys.get(key_id)
+        if row is None:
+            return None
+        tenant = self.rows.tenants[row.tenant_id]
+        left = None if row.expires_at is None else (row.expires_at - self.now()).total_seconds()
+        return Key(
+            key_id=key_id,
+            tenant_id=row.tenant_id,
+            secret_sha256=row.secret_sha256,
+            scopes=row.scopes,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            expires_in_s=left,
+            revoked=row.revoked,
+            plan=tenant.plan,
+            suspended=tenant.suspended,
+        )
+
+    def _is_dead(self, row: KeyRow) -> bool:
+        return row.revoked or (row.expires_at is not None and row.expires_at <= self.now())
+
+    # cancel
+
+    async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome:
+        def body() -> CancelOutcome:
+            live = self.rows.live.get(run_id)
+            if live is not None and live.tenant_id == tenant_id:
+                live.cancel_asked = True
+                if live.lease_id is None and not live.quarantined:
+                    seq = self.rows.budgets[tenant_id].seq + 1
+                    ended = settlement.ending(
+                        live.as_live_run(), uuid4(), seq, Status.CANCELED, ZERO
+                    )
+                    self.rows.write_ending(ended, self.now())
+            run = self.rows.run(tenant_id, run_id)
+            if run is None:
+                return RunUnknown()
+            return Ended(run) if run.status in TERMINAL else CancelAsked(run)
+
+        return await self.faults.run("cancel_run", body, waits_for=[tenant_id])
+
+    # operators
+
+    async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists:
+        def body() -> Tenant | TenantExists:
+            if tenant.tenant_id not in self.rows.tenants:
+                self.rows.tenants[tenant.tenant_id] = TenantRow(
+                    tenant_id=tenant.tenant_id, plan=tenant.plan, created_at=self.now()
+                )
+                self.rows.budgets[tenant.tenant_id] = BudgetRow(tenant_id=tenant.tenant_id)
+                self._write_key(tenant.key)
+                if tenant.deposit > 0:
+                    self._post(
+                        Posting(
+                            tenant_id=tenant.tenant_id,
+                            kind=Kind.DEPOSIT,
+                            amount=tenant.deposit,
+                            reference=tenant.reference,
+                            operator=tenant.operator,
+                        )
+                    )
+            elif tenant.key.key_id not in self.rows.keys:
+                return TenantExists()
+            made = self._tenant(tenant.tenant_id)
+            assert made is not None
+            return made
+
+        return await self.faults.run("create_tenant", body)
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None:
+        return await self.faults.run("get_tenant", lambda: self._tenant(tenant_id))
+
+    async def list_tenants(self, *, after: str, limit: int) -> list[Tenant]:
+        def body() -> list[Tenant]:
+            names = sorted(name for name in self.rows.tenants if name > after)[:limit]
+            return [tenant for name in names if (tenant := self._tenant(name)) is not None]
+
+        return await self.faults.run("list_tenants", body)
+
+    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
+        def body() -> Tenant | None:
+            if tenant_id in self.rows.tenants:
+                self.rows.tenants[tenant_id].plan = plan
+            return self._tenant(tenant_id)
+
+        return await self.faults.run("set_plan", body)
+
+    async def set_suspended(
+        self, tenant_id: str, *, suspended: bool, operator: str
+    ) -> Tenant | None:
+        def body() -> Tenant | None:
+            if tenant_id in self.rows.tenants:
+                self.rows.tenants[tenant_id].suspended = suspended
+            return self._tenant(tenant_id)
+
+        return await self.faults.run("set_suspended", body)
+
+    async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
+        def body() -> Key | None:
+            if key.tenant_id in self.rows.tenants:
+                self._write_key(key)
+            return self._key(key.key_id)
+
+        return await self.faults.run("create_key", body)
+
+    async def list_keys(self, tenant_id: str) -> list[Key]:
+        def body() -> list[Key]:
+            mine = [row for row in self.rows.keys.values() if row.tenant_id == tenant_id]
+            order = sorted(mine, key=lambda row: (row.created_at, row.key_id))
+            return [key for row in order if (key := self._key(row.key_id)) is not None]
+
+        return await self.faults.run("list_keys", body)
+
+    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
+        def body() -> bool:
+            row = self.rows.keys.get(key_id)
+            if row is None or row.tenant_id != tenant_id:
+                return False
+            row.revoked = True
+            return True
+
+        return await self.faults.run("revoke_key", body)
+
+    async def post_transfer(self, posting: Posting) -> PostingOutcome:
+        return await self.faults.run(
+            "post_transfer", lambda: self._post(posting), waits_for=[posting.tenant_id]
+        )
+
+    async def list_findings(self) -> list[Finding]:
+        return await self.faults.run("list_findings", lambda: list(self.rows.findings))
+
+    async def list_nodes(self) -> list[Node]:
+        def body() -> list[Node]:
+            alive = [r for r in self.rows.leases.values() if r.lease_until > self.now()]
+            order = sorted(alive, key=lambda row: (row.lease.node_id, row.lease_until))
+            return [Node(r.lease.node_id, r.lease.lease_id, r.lease_until) for r in order]
+
+        return await self.faults.run("list_nodes", body)
+
+    async def audit(self) -> Audit:
+        return await self.faults.run("audit", lambda: fake_audit.audit(self.rows))
+
+    def _write_key(self, key: NewKey) -> None:
+        lives = None if key.lives_s is None else self.now() + timedelta(seconds=key.lives_s)
+        row = KeyRow(
+            key_id=key.key_id,
+            tenant_id=key.tenant_id,
+            secret_sha256=key.secret_sha256,
+            scopes=key.scopes,
+            created_at=self.now(),
+            expires_at=lives,
+        )
+        earlier = self.rows.keys.setdefault(key.key_id, row)
+        assert earlier.secret_sha256 == key.secret_sha256
+
+    def _post(self, posting: Posting) -> PostingOutcome:
+        budget = self.rows.budgets.get(posting.tenant_id)
+        if budget is None:
+            return TenantUnknown()
+        row = self.rows.transfers.get((posting.tenant_id, posting.reference))
+        earlier = row and EarlierTransfer(row.posting.kind.value, row.posting.amount)
+        decided = ledger.decide(posting, Micros(budget.available), earlier)
+        if isinstance(decided, Overdrawn | ReferenceReused):
+            return decided
+        if decided:
+            self.rows.write_transfer(posting, self.now())
+        return Posted(budget.as_budget())
+
+    def _tenant(self, tenant_id: str) -> Tenant | None:
+        row = self.rows.tenants.get(tenant_id)
+        if row is None:
+            return None
+        return Tenant(
+            tenant_id=tenant_id,
+            plan=row.plan,
+            suspended=row.suspended,
+            frozen=row.frozen,
+            created_at=row.created_at,
+            budget=self.rows.budgets[tenant_id].as_budget(),
+        )
+
+    def _free(self, tenant_id: str) -> bool:
+        """Say whether the tenant's budget row may be locked at once; a tenant without one is not there."""
+        return tenant_id in self.rows.budgets and not self.faults.holds(tenant_id)
