@@ -1,6 +1,7 @@
 """The node's database: the embedded server and its schema, or an external one that must be known.
 
-`open_store` is what a node works on; `migrate` is behind `dpp migrate`, with or without a running node.
+`open_store` is what a node works on; `migrate_database` is behind `dpp migrate`, with a
+running node or without one.
 """
 
 from __future__ import annotations
@@ -79,12 +80,10 @@ async def open_place(
 
 
 async def external(config: Config, bridge: Bridge) -> Place:
-    """Return where the operator's URLs lead; statements are kept only where no pooler stands between."""
+    """Return where the operator's URLs lead; statements are kept where no pooler stands between."""
     url, pooler = config.database.url, config.database.pooler
-    if pooler == "auto":
-        prepared = await bridge.run(partial(place.keeps_session, url))
-    else:
-        prepared = pooler != "transaction"
+    direct = await bridge.run(partial(place.keeps_session, url))
+    prepared = direct if pooler == "auto" else pooler != "transaction"
     return place.external_place(url, config.database.migrations_url, prepared=prepared)
 
 

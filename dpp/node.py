@@ -1,7 +1,7 @@
 """The node: the one place that wires store, actors and HTTP, owns signals, and drains.
 
-The nesting of the nurseries is the order of shutdown, innermost first: HTTP answers what it has, the
-intake commits what waits, runs get `drain_s` and what is left is handed back, the settler settles
+The nesting of the nurseries is the order of shutdown, innermost first: HTTP answers what it has,
+the intake commits what waits, runs get `drain_s` and what is left is handed back, the settler settles
 what ended, then upkeep ends, then the store, and PostgreSQL last. SIGKILL at any point is safe: the
 leases lapse, and the next start on the same data directory ends them at once.
 """
@@ -73,7 +73,7 @@ log = get_logger(__name__)
 
 
 async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
-    """Run a node until it is told to stop; return once it has drained. Raises the bug that ended it."""
+    """Run a node until it is told to stop, and drain it. Raises the bug that ended it."""
     for warning in config.warnings:
         log.warning(warning)
     with datadir.hold(data_dir, demo=demo) as held:
@@ -155,7 +155,7 @@ def load_packs() -> Registry:
     return registry
 
 
-async def live(  # noqa: PLR0913  # the parts of a node
+async def live(  # the parts of a node
     config: Config,
     held: DataDir,
     bridge: Bridge,

@@ -1,4 +1,4 @@
-"""The audit's invariants over the fake store's tables: the same names and claims as `sql/audit/`."""
+"""The audit's invariants over the fake store's tables: names and claims are `sql/audit/`'s own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from dpp import resources
 from dpp.ports import Audit, Verdict
 from dpp.runs import Status
+from dpp.settlement import Ending
 from tests.fake_rows import Rows, UsageRow
 
 Offenders: TypeAlias = Iterator[dict[str, Any]]
@@ -93,9 +94,9 @@ def rows_agree(rows: Rows) -> Offenders:
             yield {"run_id": str(run_id)}
 
 
-def kind_agrees(ending: Any, minimum_fee: int) -> bool:  # noqa: ANN401
+def kind_agrees(ending: Ending, minimum_fee: int) -> bool:
     if ending.kind == "void":
-        return bool(ending.cost == 0 and ending.status is not Status.COMPLETED)
+        return ending.cost == 0 and ending.status is not Status.COMPLETED
     failed_cheap = ending.status is Status.FAILED and ending.cost < minimum_fee
     return ending.status is not Status.EXPIRED and not failed_cheap
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
+from uuid import UUID
 
 import trio
 from attrs import define, field, frozen
@@ -19,9 +20,7 @@ from dpp.faults import StoreUnavailable
 
 T = TypeVar("T")
 
-LOCK_S = (
-    8.0  # what a waiting batch bears of a held budget: the real store's tries of its lock limit
-)
+LOCK_S = 8.0  # what a waiting batch bears of a held budget: four tries of a lock limit of 2 s
 
 
 @frozen
@@ -39,7 +38,11 @@ FINE = Fault()
 
 @define(eq=False)
 class Faults:
-    """The plan of what goes wrong, and the log of what was asked."""
+    """The plan of what goes wrong, and the log of what was asked.
+
+    `down`: every call is refused. `silent`: none is ever answered. `poisoned`: runs that no batch
+    can hold, as if the database refused their rows.
+    """
 
     calls: list[str] = field(factory=list)
     down: bool = False
@@ -47,6 +50,7 @@ class Faults:
     _of_call: dict[int, Fault] = field(factory=dict)
     _of_verb: dict[tuple[str, int], Fault] = field(factory=dict)
     _asked: Counter[str] = field(factory=Counter)
+    poisoned: set[UUID] = field(factory=set)
     _held: set[str] = field(factory=set)
     _released: trio.Event | None = None
 
@@ -79,9 +83,18 @@ class Faults:
     def holds(self, tenant_id: str) -> bool:
         return tenant_id in self._held
 
-    async def run(self, verb: str, body: Callable[[], T], *, waits_for: Iterable[str] = ()) -> T:
-        """Do one verb, as planned. `waits_for`: tenants whose budget it locks, however long."""
+    async def run(
+        self,
+        verb: str,
+        body: Callable[[], T],
+        *,
+        runs: Iterable[UUID] = (),
+        waits_for: Iterable[str] = (),
+    ) -> T:
+        """Do one verb on these runs, as planned; it waits for the budgets of `waits_for`."""
         fault, tenants = self._next(verb), frozenset(waits_for)
+        if not self.poisoned.isdisjoint(runs):
+            fault = Fault(RuntimeError("refused by a constraint"))
         slow = fault.before_s or fault.after_s or tenants & self._held
         if not slow:
             await trio.lowlevel.checkpoint()
@@ -104,13 +117,17 @@ class Faults:
     async def _finish(self, handed: Handed[T], tenants: frozenset[str]) -> None:
         await trio.sleep(handed.fault.before_s)
         with trio.move_on_after(LOCK_S):
-            while tenants & self._held:
-                if self._released is None:
-                    self._released = trio.Event()
-                await self._released.wait()
+            await self._until_free(tenants)
         handed.take_effect(locked=not tenants & self._held)
         await trio.sleep(handed.fault.after_s)
         handed.answered.set()
+
+    async def _until_free(self, tenants: frozenset[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        while tenants & self._held:
+            if self._released is None:
+                self._released = trio.Event()
+            await self._released.wait()
 
 
 def effect(fault: Fault, body: Callable[[], T]) -> T:

@@ -364,7 +364,7 @@ def of_ending(row: EndingRow) -> dict[str, Any]:
     }
 
 
-def entry(seq: int, kind: str, amount: int, created_at: datetime, **fields: Any) -> Entry:  # noqa: ANN401
+def entry(seq: int, kind: str, amount: int, created_at: datetime, **fields: Any) -> Entry:
     """Make a line of the ledger; what is not given is None."""
     absent = dict.fromkeys(("cost", "returned", "run_id", "reference", "reason"))
     return Entry(

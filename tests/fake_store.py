@@ -1,8 +1,8 @@
 """The fake store: `dpp.ports.Store` on dictionaries, with the same pure decisions as PostgreSQL's.
 
-It passes the same contract suite, so it is the one double that tests of actors need. Time comes from
-a callable, by default trio's clock, virtual or not. `faults` says what goes wrong; `rows` may be
-looked at, and changed by tests that need a state which no verb makes.
+It passes the same contract suite, so it is the one double that tests of actors need. Time comes
+from a callable, by default trio's clock, virtual or not. `faults` says what goes wrong; `rows` may
+be looked at, and changed by tests that need a state which no verb makes.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class FakeStore:
             return [next(answers) if self._free(asked.tenant_id) else Busy() for asked in batch]
 
         tenants = [asked.tenant_id for asked in batch] if wait else ()
-        return await self.faults.run("submit_runs", body, waits_for=tenants)
+        runs = [asked.run_id for asked in batch]
+        return await self.faults.run("submit_runs", body, runs=runs, waits_for=tenants)
 
     def _books(self, batch: Sequence[Submission]) -> Books:
         rows = self.rows
@@ -281,7 +282,8 @@ class FakeStore:
             return [next(answers) if self._free(end.tenant_id) else Busy() for end in batch]
 
         tenants = [end.tenant_id for end in batch] if wait else ()
-        return await self.faults.run("end_runs", body, waits_for=tenants)
+        runs = [end.fence.run_id for end in batch]
+        return await self.faults.run("end_runs", body, runs=runs, waits_for=tenants)
 
     def _locked(self, run_ids: Sequence[UUID]) -> settlement.Rows:
         live = {r: self.rows.live[r].as_live_run() for r in run_ids if r in self.rows.live}
@@ -365,7 +367,7 @@ class FakeStore:
                 taken += 1
             return taken
 
-        return await self.faults.run("take_back", body)
+        return await self.faults.run("take_back", body, runs=[one.run_id for one in seen])
 
     async def expire_runs(self, seen: Sequence[Seen]) -> int:
         def body() -> int:
@@ -376,7 +378,7 @@ class FakeStore:
                 self.rows.write_ending(ending, self.now())
             return len(late)
 
-        return await self.faults.run("expire_runs", body)
+        return await self.faults.run("expire_runs", body, runs=[one.run_id for one in seen])
 
     def _held(self) -> list[LiveRow]:
         return [r for r in self.rows.live.values() if r.lease_id is not None and not r.quarantined]
@@ -439,7 +441,10 @@ class FakeStore:
         return await self.faults.run("list_runs", body)
 
     async def get_budget(self, tenant_id: str) -> Budget:
-        return await self.faults.run("get_budget", lambda: self.rows.budgets[tenant_id].as_budget())
+        def body() -> Budget:
+            return self.rows.budgets[tenant_id].as_budget()
+
+        return await self.faults.run("get_budget", body)
 
     async def list_transfers(
         self, tenant_id: str, *, before: int | None, limit: int
@@ -536,7 +541,13 @@ class FakeStore:
 
         return await self.faults.run("list_tenants", body)
 
-    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
+    async def set_plan(
+        self,
+        tenant_id: str,
+        plan: str,
+        *,
+        operator: str,  # noqa: ARG002
+    ) -> Tenant | None:
         def body() -> Tenant | None:
             if tenant_id in self.rows.tenants:
                 self.rows.tenants[tenant_id].plan = plan
@@ -545,7 +556,11 @@ class FakeStore:
         return await self.faults.run("set_plan", body)
 
     async def set_suspended(
-        self, tenant_id: str, *, suspended: bool, operator: str
+        self,
+        tenant_id: str,
+        *,
+        suspended: bool,
+        operator: str,  # noqa: ARG002
     ) -> Tenant | None:
         def body() -> Tenant | None:
             if tenant_id in self.rows.tenants:
@@ -554,7 +569,12 @@ class FakeStore:
 
         return await self.faults.run("set_suspended", body)
 
-    async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
+    async def create_key(
+        self,
+        key: NewKey,
+        *,
+        operator: str,  # noqa: ARG002
+    ) -> Key | None:
         def body() -> Key | None:
             if key.tenant_id in self.rows.tenants:
                 self._write_key(key)
@@ -570,7 +590,13 @@ class FakeStore:
 
         return await self.faults.run("list_keys", body)
 
-    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
+    async def revoke_key(
+        self,
+        tenant_id: str,
+        key_id: str,
+        *,
+        operator: str,  # noqa: ARG002
+    ) -> bool:
         def body() -> bool:
             row = self.rows.keys.get(key_id)
             if row is None or row.tenant_id != tenant_id:
@@ -617,7 +643,9 @@ class FakeStore:
         if budget is None:
             return TenantUnknown()
         row = self.rows.transfers.get((posting.tenant_id, posting.reference))
-        earlier = row and EarlierTransfer(row.posting.kind.value, row.posting.amount)
+        earlier = None
+        if row is not None:
+            earlier = EarlierTransfer(row.posting.kind.value, row.posting.amount)
         decided = ledger.decide(posting, Micros(budget.available), earlier)
         if isinstance(decided, Overdrawn | ReferenceReused):
             return decided
@@ -639,5 +667,5 @@ class FakeStore:
         )
 
     def _free(self, tenant_id: str) -> bool:
-        """Say whether the tenant's budget row may be locked at once; a tenant without one is not there."""
+        """Say whether the tenant has a budget row, and nobody holds it."""
         return tenant_id in self.rows.budgets and not self.faults.holds(tenant_id)

@@ -30,7 +30,7 @@ class Place:
     audit: Address
 
 
-class SchemaRefused(Exception):  # noqa: N818  # a refusal to start, with a remedy
+class SchemaRefused(Exception):  # a refusal to start, with a remedy
     """The schema is not the one this release knows."""
 
     def __init__(self, what: str, remedy: str) -> None:

@@ -70,15 +70,15 @@ def sort_out(pid_file: str, servers: Sequence[Server]) -> Leftovers:
 
 async def end_leftovers(data: Path, child: Account, logger: FilteringBoundLogger) -> None:
     """Return when nothing runs on `data` and no pid file says that something does."""
-    servers = find_servers(data, child)
+    servers = await trio.to_thread.run_sync(find_servers, data, child)
     pid_file = _read(data / "postmaster.pid")
     _refuse_single_user(pid_file, servers, data)
     found = sort_out(pid_file, servers)
     if found.postmaster is not None:
         logger.warning("postgres of an earlier node found, stopping it", pid=found.postmaster.pid)
         await _end([found.postmaster], STOP, child, data)
-    rest = find_servers(data, child)  # a postmaster in order takes its own along
-    if rest:
+    rest = await trio.to_thread.run_sync(find_servers, data, child)
+    if rest:  # a postmaster that stops in order takes its own along
         logger.warning("backends without a postmaster found", pids=[s.pid for s in rest])
         await _end(rest, END, child, data)
     with suppress(FileNotFoundError):

@@ -1,0 +1,224 @@
+"""A whole node on the fake store: its actors wired and nested as the real node does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import trio
+from attrs import define, field
+
+from dpp.actors.attempts import Attempts
+from dpp.actors.claimer import Rounds, claimer
+from dpp.actors.executor import execute
+from dpp.actors.follower import follower
+from dpp.actors.intake import IntakeDesk, intake
+from dpp.actors.lanes import keep_lanes
+from dpp.actors.reaper import reaper
+from dpp.actors.ring import Ring
+from dpp.actors.settler import SettlingDesk, settler
+from dpp.actors.supervisor import Stopping, supervise
+from dpp.actors.tenure import Standing, work
+from dpp.actors.watchboard import Watchboard
+from dpp.admission import Admission, Created, Submission
+from dpp.fingerprints import canonical
+from dpp.money import Micros
+from dpp.packs.ctx import Ctx
+from dpp.packs.echo import ECHO
+from dpp.packs.inputs import Json
+from dpp.packs.pack import Pack
+from dpp.packs.registry import Registry
+from dpp.plans import Plan
+from dpp.ports import NewTenant
+from dpp.pricing import Appraised, FeeRule
+from dpp.runs import Run
+from tests.fake_store import FakeStore
+from tests.store.examples import DOLLAR, new_key, run_id
+
+SEED = 20_260_101
+LEASE_S, HEARTBEAT_S, DRAIN_S, INTERVAL_S = 30.0, 10.0, 20.0, 5.0
+INLINE_MAX_BYTES = 64
+FEE = FeeRule(floor=Micros(5_000), percent_ppm=20_000, cap=Micros(100_000))
+FREE = FeeRule(floor=Micros(0), percent_ppm=0, cap=Micros(0))
+PLANS = {
+    "unlimited": Plan("unlimited", fee=FREE),
+    "fee": Plan("fee", fee=FEE),
+    "one_at_a_time": Plan("one_at_a_time", concurrent_runs=1, fee=FREE),
+}
+
+Execute = Callable[[Ctx, Any], Awaitable[object]]
+
+
+@define(eq=False)
+class World:
+    """What outlives a node, and one node. `packs`: functions to execute, beside echo."""
+
+    store: FakeStore = field(factory=lambda: FakeStore(PLANS))
+    packs: Mapping[str, Execute] = field(factory=dict)
+    node_id: str = "node-1"
+    concurrency: int = 50
+    stopping: Stopping = field(factory=Stopping)
+    ring: Ring = field(factory=lambda: Ring(Random(SEED)))
+    submissions: IntakeDesk = field(factory=lambda: IntakeDesk(2, 1000))
+    settlements: SettlingDesk = field(factory=lambda: SettlingDesk(2, 1000))
+    rounds: Rounds = field(init=False)
+    attempts: Attempts = field(init=False)
+    standing: Standing = field(init=False)
+    board: Watchboard = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.rounds = Rounds(self.ring)
+        self.attempts = Attempts(self.rounds.freed)
+        self.standing = Standing(self.node_id, self.attempts)
+        self.board = Watchboard(self.attempts.executes)
+
+    def restarted(self) -> World:
+        """Return another life of the same node: all that was in memory is forgotten."""
+        return World(self.store, self.packs, self.node_id, self.concurrency)
+
+    @property
+    def registry(self) -> Registry:
+        own = (pack_of(name, function) for name, function in self.packs.items())
+        return Registry.of(ECHO, *own)
+
+    async def serve(self, *, started: trio.Event | None = None) -> None:
+        """Run the node until it has drained; raise the bug that made it."""
+        keep = partial(supervise, give_up=self.stopping.after)
+        async with trio.open_nursery() as upkeep:
+            upkeep.start_soon(keep, "reaper", self.reap)
+            upkeep.start_soon(keep, "follower", self.follow)
+            async with trio.open_nursery() as settling, self.settlements:
+                settle = partial(settler, self.store, self.board.ended)
+                settling.start_soon(
+                    keep_lanes, "settler", self.settlements, settle, self.stopping.after
+                )
+                async with trio.open_nursery() as working:
+                    working.start_soon(keep, "tenure", self.work)
+                    async with trio.open_nursery() as intaking, self.submissions:
+                        admit = partial(intake, self.store, self.rounds.queued)
+                        intaking.start_soon(
+                            keep_lanes, "intake", self.submissions, admit, self.stopping.after
+                        )
+                        if started is not None:
+                            started.set()
+                        await self.stopping.draining.wait()
+            upkeep.cancel_scope.cancel(reason="drained")
+        if self.stopping.bug:
+            raise self.stopping.bug
+
+    async def work(self) -> None:
+        """Keep one tenure."""
+        registry = self.registry
+        perform = partial(
+            execute,
+            self.attempts,
+            registry,
+            self.settlements.settle,
+            inline_max_bytes=INLINE_MAX_BYTES,
+        )
+        claim = partial(
+            claimer,
+            self.store,
+            self.rounds,
+            perform,
+            packs=registry.pack_types,
+            concurrency=self.concurrency,
+        )
+        await work(
+            self.store,
+            self.standing,
+            self.stopping.draining,
+            claim,
+            drain_s=DRAIN_S,
+            lease_s=LEASE_S,
+            heartbeat_s=HEARTBEAT_S,
+        )
+
+    async def reap(self) -> None:
+        await reaper(
+            self.store,
+            self.standing.earlier_gone,
+            interval_s=INTERVAL_S,
+            scan_limit=100,
+            lease_s=LEASE_S,
+        )
+
+    async def follow(self) -> None:
+        await follower(self.store, self.attempts, self.board, self.stopping.draining)
+
+    async def tenant(self, tenant_id: str = "acme", plan: str = "unlimited") -> None:
+        """Make a tenant with ten dollars."""
+        tenant = NewTenant(
+            tenant_id=tenant_id,
+            plan=plan,
+            key=new_key(f"key-of-{tenant_id}", tenant_id),
+            deposit=Micros(10 * DOLLAR),
+            reference="first",
+            operator="ops",
+        )
+        await self.store.create_tenant(tenant)
+
+    async def submit(self, submission: Submission) -> UUID:
+        """Submit at the desk; it must be created."""
+        admission: Admission = await self.submissions.submit(submission)
+        assert isinstance(admission, Created), admission
+        return admission.run_id
+
+    def run(self, run_id: UUID) -> Run:
+        """Look a run up, without asking the store."""
+        run = self.store.rows.run(self.store.rows.submissions[run_id].asked.tenant_id, run_id)
+        assert run is not None
+        return run
+
+
+def pack_of(name: str, function: Execute) -> Pack[Any]:
+    """Make a pack of a function; it takes any inputs as they are."""
+    return Pack(
+        pack_type=name,
+        version="1",
+        inputs=Any,  # type: ignore[arg-type]
+        result=object,
+        price="nothing",
+        quote=lambda _: Appraised(),
+        execute=function,
+    )
+
+
+def asked(
+    tenant_id: str = "acme",
+    pack_type: str = "echo",
+    inputs: Mapping[str, Json] | None = None,
+    *,
+    key: str | None = None,
+    max_cost: int = 100_000,
+    timebox_s: int = 60,
+    priority: int = 5,
+) -> Submission:
+    """Return a submission of a new run."""
+    new_id = run_id()
+    body = canonical(inputs or {})
+    return Submission(
+        run_id=new_id,
+        tenant_id=tenant_id,
+        key_id=f"key-of-{tenant_id}",
+        idempotency_key=key or f"order-{new_id}",
+        fingerprint=b"\x01" + body,
+        pack_type=pack_type,
+        pack_version="1",
+        inputs=body,
+        max_cost=Micros(max_cost),
+        priority=priority,
+        timebox_s=timebox_s,
+        trace_id=f"trace-of-{new_id}",
+        appraisal=Appraised(),
+    )
+
+
+def result_of(run: Run) -> object:
+    """Decode a run's result."""
+    assert run.result is not None
+    return json.loads(run.result)

@@ -1,0 +1,473 @@
+"""The connection actor over raw sockets: what HTTP/1.1 asks of a server, point by point."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from attrs import evolve
+
+from dpp import metrics
+from dpp.http.exchange import WRITE_MAX
+from dpp.http.inbox import AHEAD_MAX
+from tests.http.server import PATIENT, answer, echo, get, listening, read_all, request
+
+if TYPE_CHECKING:
+    from dpp.http.asgi import Receive, Scope, Send
+
+HASTY = evolve(
+    PATIENT, idle_s=0.05, head_s=0.05, body_s=0.05, send_s=0.05, half_close_s=0.05, linger_s=0.05
+)
+
+
+async def ignore_body(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await answer(send, b"done")
+
+
+async def test_answer_has_length_and_date_and_names_no_server() -> None:
+    async with listening(echo) as server:
+        reply = await server.ask(get("/a%20b?q=1"))
+
+    assert reply.status == 200
+    assert reply.body == b"GET /a b "
+    assert reply.headers["content-length"] == "9"
+    assert "date" in reply.headers
+    assert "server" not in reply.headers
+    assert "connection" not in reply.headers
+
+
+async def test_connection_is_kept_for_the_next_request() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        first = await wire.ask(request("POST", "/1", body=b"one"))
+        second = await wire.ask(request("POST", "/2", body=b"two"))
+
+    assert (first.body, second.body) == (b"POST /1 one", b"POST /2 two")
+
+
+async def test_whole_answer_goes_out_in_one_segment() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        await wire.send(get())
+        first = await wire.stream.receive_some(65536)
+
+    assert first.endswith(b"\r\n\r\nGET / ")
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    asked = b"".join(request("POST", f"/{n}", body=b"x" * n) for n in range(1000))
+    async with listening(echo) as server, server.connect() as wire, trio.open_nursery() as nursery:
+        nursery.start_soon(wire.send, asked)
+        bodies = [(await wire.reply()).body for n in range(1000)]
+
+    assert bodies == [f"POST /{n} ".encode() + b"x" * n for n in range(1000)]
+
+
+async def test_request_split_at_every_byte_is_read() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        for byte in request("POST", "/split", body=b"body"):
+            await wire.send(bytes([byte]))
+        reply = await wire.reply()
+
+    assert reply.body == b"POST /split body"
+
+
+async def test_empty_lines_before_a_request_are_passed_over() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        first = await wire.ask(b"\r\n" + get("/1"))
+        second = await wire.ask(b"\r\n\r\n" + get("/2"))
+
+    assert (first.body, second.body) == (b"GET /1 ", b"GET /2 ")
+
+
+async def test_close_is_honoured_and_what_follows_is_ignored() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        reply = await wire.ask(get("/last", "Connection: close") + b"\r\n" + get("/after"))
+
+        assert reply.body == b"GET /last "
+        assert reply.headers["connection"] == "close"
+        assert await wire.ended()
+
+
+async def test_head_gets_the_length_and_no_body() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        head = await wire.ask(request("HEAD", "/x"), "HEAD")
+        after = await wire.ask(get("/y"))
+
+    assert head.headers["content-length"] == "8"
+    assert after.body == b"GET /y "
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_statuses_without_body_have_none(status: int) -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"not sent", status)
+
+    async with listening(app) as server, server.connect() as wire:
+        first = await wire.ask(get())
+        second = await wire.ask(get())
+
+    assert (first.status, first.body, second.status) == (status, b"", status)
+    assert "content-length" not in first.headers
+
+
+async def test_http_1_0_is_answered_and_closed() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        reply = await wire.ask(b"GET /old HTTP/1.0\r\n\r\n")
+
+        assert reply.body == b"GET /old "
+        assert reply.headers["connection"] == "close"
+        assert await wire.ended()
+
+
+async def test_expecting_client_is_told_to_go_on_only_when_the_body_is_wanted() -> None:
+    head = b"POST /e HTTP/1.1\r\nHost: dpp\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+
+    async with listening(echo) as server, server.connect() as wire:
+        await wire.send(head)
+        told = await wire.until(b"\r\n\r\n")
+        reply = await wire.ask(b"body")
+    async with listening(ignore_body) as server, server.connect() as wire:
+        refused = await wire.ask(head)
+        closed = await wire.ended()
+
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert reply.body == b"POST /e body"
+    assert (refused.body, refused.headers["connection"], closed) == (b"done", "close", True)
+
+
+async def test_expecting_client_that_sends_at_once_is_not_told() -> None:
+    async with listening(echo) as server:
+        reply = await server.ask(request("POST", "/e", "Expect: 100-continue", body=b"body"))
+
+    assert (reply.status, reply.body) == (200, b"POST /e body")
+
+
+async def test_small_unread_body_is_drained_and_the_connection_kept() -> None:
+    async with listening(ignore_body) as server, server.connect() as wire:
+        first = await wire.ask(request("POST", "/", body=b"x" * 60_000))
+        second = await wire.ask(get())
+
+    assert (first.status, second.status) == (200, 200)
+    assert "connection" not in first.headers
+
+
+async def test_large_unread_body_ends_the_connection_after_the_answer() -> None:
+    async with listening(ignore_body) as server, server.connect() as wire:
+        await wire.send(request("POST", "/", body=b"")[:-2] + b"Content-Length: 900000\r\n\r\n")
+        reply = await wire.reply()
+
+        assert (reply.body, reply.headers["connection"]) == (b"done", "close")
+        assert await wire.ended()
+
+
+async def test_chunked_body_is_read_and_the_next_request_after_it() -> None:
+    chunks = b"3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n"
+    head = b"POST /c HTTP/1.1\r\nHost: dpp\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async with listening(echo) as server, server.connect() as wire:
+        await wire.send(head + chunks + get("/next"))
+        first, second = await wire.reply(), await wire.reply()
+
+    assert (first.body, second.body) == (b"POST /c abcdefg", b"GET /next ")
+
+
+async def test_large_body_arrives_whole() -> None:
+    async def size(_scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, str(len(await read_all(receive))).encode())
+
+    async with listening(size) as server:
+        counted = await server.ask(request("POST", "/", body=b"x" * 3_000_000))
+        chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        head = b"POST / HTTP/1.1\r\nHost: dpp\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunked = await server.ask(head + chunk * 3 + b"0\r\n\r\n")
+
+    assert (counted.body, chunked.body) == (b"3000000", b"3145728")
+
+
+async def test_stream_is_chunked_for_1_1_and_ends_the_connection_for_1_0() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"one ", b"", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app) as server:
+        new = await server.ask(get())
+        old = await server.ask(get(version="1.0"))
+
+    assert (new.body, new.headers["transfer-encoding"]) == (b"one two", "chunked")
+    assert (old.body, "transfer-encoding" in old.headers) == (b"one two", False)
+
+
+async def test_stream_waits_for_a_client_that_reads_slowly() -> None:
+    sent = 0
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(400):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            sent += 1
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(get())
+        await wire.until(b"\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        waiting = sent
+        wire.held[:0] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        reply = await wire.reply()
+
+    assert waiting < 400
+    assert len(reply.body) == 400 * 65536
+
+
+async def test_client_that_reads_nothing_is_let_go() -> None:
+    over = trio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await answer(send, b"x" * (40 * WRITE_MAX))
+        finally:
+            over.set()
+
+    async with listening(app, patience=HASTY) as server, server.connect() as wire:
+        await wire.send(get())
+        await over.wait()
+
+
+async def test_reset_cancels_the_handler_and_nothing_behind_it() -> None:
+    started, cancelled, work_done = trio.Event(), trio.Event(), trio.Event()
+
+    async with trio.open_nursery() as actors:
+
+        async def actor() -> None:
+            await cancelled.wait()
+            work_done.set()
+
+        async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            actors.start_soon(actor)
+            started.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                cancelled.set()
+
+        async with listening(app) as server:
+            async with server.connect() as wire:
+                await wire.send(get())
+                await started.wait()
+                linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                wire.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            await cancelled.wait()
+            await work_done.wait()
+
+
+async def test_vanished_client_cancels_the_handler_after_a_moment() -> None:
+    started, cancelled = trio.Event(), trio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with listening(app, patience=HASTY) as server:
+        async with server.connect() as wire:
+            await wire.send(get())
+            await started.wait()
+        await cancelled.wait()
+
+
+async def test_app_that_listens_hears_nothing_while_its_client_waits() -> None:
+    told = []
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await read_all(receive)
+        await answer(send)
+        told.append(await receive())
+
+    async with listening(app) as server:
+        reply = await server.ask(get())
+
+    assert reply.body == b"ok"
+    assert told == [{"type": "http.disconnect"}]
+
+
+async def test_half_closing_client_gets_all_its_answers() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        await wire.send(get("/1") + get("/2") + get("/3"))
+        await wire.stream.send_eof()
+        replies = [(await wire.reply()).body for _ in range(3)]
+
+        assert replies == [b"GET /1 ", b"GET /2 ", b"GET /3 "]
+        assert await wire.ended()
+
+
+async def test_idle_connection_is_closed_without_a_word() -> None:
+    async with listening(echo, patience=evolve(PATIENT, idle_s=0.05)) as server:
+        async with server.connect() as wire:
+            assert await wire.ended()
+        async with server.connect() as wire:
+            await wire.ask(get())
+            assert await wire.ended()
+
+
+async def test_slow_head_is_answered_408_however_steadily_it_drips() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: dpp\r\nX: "
+    async with (
+        listening(echo, patience=evolve(PATIENT, head_s=0.1)) as server,
+        server.connect() as wire,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(drip, wire.stream, head + b"x" * 10_000)
+        reply = await wire.reply()
+        nursery.cancel_scope.cancel()
+
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+
+
+async def test_slow_body_is_answered_408_and_its_handler_cancelled() -> None:
+    cancelled = trio.Event()
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        try:
+            await read_all(receive)
+        finally:
+            cancelled.set()
+
+    head = b"POST / HTTP/1.1\r\nHost: dpp\r\nContent-Length: 100000\r\n\r\n"
+    async with listening(app, patience=evolve(PATIENT, body_s=0.1)) as server:
+        async with server.connect() as wire, trio.open_nursery() as nursery:
+            nursery.start_soon(drip, wire.stream, head + b"x" * 10_000)
+            reply = await wire.reply()
+            nursery.cancel_scope.cancel()
+        await cancelled.wait()
+
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+
+
+async def drip(stream: trio.SocketStream, data: bytes) -> None:
+    for byte in data:
+        try:
+            await stream.send_all(bytes([byte]))
+        except trio.BrokenResourceError:
+            return
+        await trio.sleep(0.005)
+
+
+async def test_body_that_ends_early_is_refused() -> None:
+    async with listening(echo) as server, server.connect() as wire:
+        await wire.send(b"POST / HTTP/1.1\r\nHost: dpp\r\nContent-Length: 10\r\n\r\nabc")
+        await wire.stream.send_eof()
+        reply = await wire.reply()
+
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+
+
+async def test_connections_over_the_limit_are_turned_away_with_503() -> None:
+    async with listening(echo, connections_max=2) as server:
+        async with server.connect() as one, server.connect() as two:
+            assert (await one.ask(get())).status == 200
+            assert (await two.ask(get())).status == 200
+            async with server.connect() as three:
+                reply = await three.reply()
+                assert (reply.status, await three.ended()) == (503, True)
+                assert (await one.ask(get())).status == 200
+        with trio.fail_after(10):
+            while (await server.ask(get())).status != 200:  # noqa: ASYNC110 - until a place is free
+                await trio.lowlevel.checkpoint()
+
+
+async def test_drain_closes_idle_connections_and_lets_work_end() -> None:
+    started, go_on = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/work":
+            started.set()
+            await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with listening(app) as server:
+        async with server.connect() as idle, server.connect() as busy, server.connect() as fresh:
+            await idle.ask(get())
+            await busy.send(get("/work"))
+            await started.wait()
+            server.draining.set()
+            assert await idle.ended()
+            assert await fresh.ended()
+            go_on.set()
+            reply = await busy.reply()
+            assert (reply.body, reply.headers["connection"]) == (b"GET /work ", "close")
+            assert await busy.ended()
+        with pytest.raises(OSError, match=r"refused|connect"):
+            await trio.open_tcp_stream(*server.address)
+
+
+async def test_connections_end_after_so_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpp.http.connection.REQUESTS_MAX", 2)
+    async with listening(echo) as server, server.connect() as wire:
+        first, second = await wire.ask(get()), await wire.ask(get())
+
+        assert "connection" not in first.headers
+        assert second.headers["connection"] == "close"
+        assert await wire.ended()
+
+
+async def test_fault_of_one_connection_is_counted_and_ends_it_alone() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/bug":
+            raise RuntimeError("planted")
+        await echo(scope, receive, send)
+
+    faults = metrics.http_connection_faults_total
+    before = faults._value.get()
+    async with listening(app) as server, server.connect() as other:
+        assert (await other.ask(get())).status == 200
+        async with server.connect() as wire:
+            await wire.send(get("/bug"))
+            assert await wire.ended()
+        assert (await other.ask(get())).status == 200
+
+    assert faults._value.get() == before + 1
+
+
+@pytest.mark.parametrize(
+    "headers", [[(b"x", b"a\r\nInjected: 1")], [(b"x\n", b"a")], [(b"x", b"a\0")]]
+)
+async def test_line_break_in_a_header_never_goes_out(headers: list[tuple[bytes, bytes]]) -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(get())
+        assert await wire.rest() == b""
+
+
+@pytest.mark.parametrize("body", [b"four", b"fourteen bytes"])
+async def test_body_of_another_length_than_announced_ends_the_connection(body: bytes) -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, body, content_length="8")
+
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(get())
+        assert await wire.rest() == b""
+
+
+async def test_reading_stops_while_nobody_takes_what_came() -> None:
+    go_on = trio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await answer(send)
+
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(get())
+        with trio.move_on_after(0.3) as limit:
+            await wire.send(b"x" * (200 * AHEAD_MAX))
+        go_on.set()
+
+    assert limit.cancelled_caught

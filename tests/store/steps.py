@@ -1,0 +1,118 @@
+"""Steps that tests of the store take through its verbs, each of which must succeed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dpp.admission import Created, Submission
+from dpp.ports import Claim, Claimed, Tenant, Turn
+from tests.store.examples import LEASE_S, DOLLAR, end, new_lease, new_tenant, submission, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from dpp.leases import NodeLease
+    from dpp.ledger import Budget, Entry
+    from dpp.ports import Seen, Store
+    from dpp.runs import Run
+    from dpp.settlement import Outcome, Settlement
+
+ALL = 1_000
+
+
+async def make_tenant(
+    store: Store, tenant_id: str = "acme", *, plan: str = "unlimited", deposit: int = 10 * DOLLAR
+) -> Tenant:
+    """Make a tenant with a key and money."""
+    made = await store.create_tenant(new_tenant(tenant_id, plan=plan, deposit=deposit))
+    assert isinstance(made, Tenant)
+    return made
+
+
+async def submit(store: Store, *batch: Submission) -> list[Any]:
+    """Submit a batch in one call."""
+    return await store.submit_runs(batch, wait=True)
+
+
+async def create(store: Store, tenant_id: str = "acme", **values: Any) -> Submission:
+    """Create one run."""
+    one = submission(tenant_id, **values)
+    (answer,) = await submit(store, one)
+    assert isinstance(answer, Created), answer
+    return one
+
+
+async def take_lease(
+    store: Store, node_id: str = "node-1", *, lease_s: float = LEASE_S
+) -> NodeLease:
+    """Begin a tenure."""
+    lease = new_lease(node_id)
+    await store.take_lease(lease, lease_s=lease_s, hand_back=[])
+    return lease
+
+
+def claim_of(  # noqa: PLR0913  # as many as a claim has
+    lease: NodeLease,
+    *tenant_ids: str,
+    limit: int = ALL,
+    per_tenant: int = ALL,
+    packs: tuple[str, ...] = ("echo",),
+    bounded: Sequence[Turn] = (),
+) -> Claim:
+    """Return a claim; of tenant acme where none is named."""
+    asked = tuple(bounded) or turns(*(tenant_ids or ("acme",)))
+    return Claim(lease=lease, turns=asked, per_tenant=per_tenant, limit=limit, packs=packs)
+
+
+async def claim(store: Store, lease: NodeLease, *tenant_ids: str, **values: Any) -> list[Claimed]:
+    """Claim under a lease that lives."""
+    claimed = await store.claim_runs(claim_of(lease, *tenant_ids, **values))
+    assert isinstance(claimed, list), claimed
+    return claimed
+
+
+async def begin(store: Store, lease: NodeLease, tenant_id: str = "acme", **values: Any) -> Claimed:
+    """Create one run and claim it: an attempt that is being executed."""
+    one = await create(store, tenant_id, **values)
+    (claimed,) = await claim(store, lease, tenant_id)
+    assert claimed.fence.run_id == one.run_id
+    return claimed
+
+
+async def end_one(store: Store, claimed: Claimed, outcome: Outcome | None = None) -> Settlement:
+    """End an attempt."""
+    (answer,) = await store.end_runs([end(claimed, outcome)], wait=True)
+    return answer  # type: ignore[return-value]  # never Busy: it waits
+
+
+async def read(store: Store, run_id: UUID, tenant_id: str = "acme") -> Run:
+    """Read a run that is there."""
+    run = await store.get_run(tenant_id, run_id)
+    assert run is not None
+    return run
+
+
+async def books_of(store: Store, *tenant_ids: str) -> list[tuple[Budget, list[Run], list[Entry]]]:
+    """Read everything of some tenants, to see that nothing changed."""
+    return [
+        (
+            await store.get_budget(tenant_id),
+            await store.list_runs(tenant_id, before=None, limit=ALL),
+            await store.list_transfers(tenant_id, before=None, limit=ALL),
+        )
+        for tenant_id in tenant_ids or ("acme",)
+    ]
+
+
+async def budget_of(store: Store, tenant_id: str = "acme") -> tuple[int, int, int, int]:
+    """Read deposited, available, held, spent."""
+    budget = await store.get_budget(tenant_id)
+    return budget.deposited, budget.available, budget.held, budget.spent
+
+
+async def orphans(store: Store) -> list[Seen]:
+    """Reap every lapsed lease, then scan for runs without one."""
+    while await store.reap_lease() is not None:
+        pass
+    return await store.orphaned_runs(ALL)

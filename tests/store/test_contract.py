@@ -1,0 +1,54 @@
+"""The contract suite on PostgreSQL, and on the fake that other tests trust."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.store.contract import (
+    CancelContract,
+    ClaimContract,
+    EndContract,
+    FollowContract,
+    LeaseContract,
+    QuarantineContract,
+    ReadContract,
+    ReapContract,
+    SubmitContract,
+    TenantContract,
+    TransferContract,
+)
+from tests.store.worlds import postgres_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dpp.store.postgres import PostgresStore
+    from tests.store.sessions import Session
+    from tests.store.worlds import World
+
+
+class Contract(
+    SubmitContract,
+    ClaimContract,
+    EndContract,
+    CancelContract,
+    LeaseContract,
+    ReapContract,
+    QuarantineContract,
+    FollowContract,
+    ReadContract,
+    TenantContract,
+    TransferContract,
+):
+    """All of it."""
+
+
+class TestPostgres(Contract):
+    @pytest.fixture
+    async def world(self, store: PostgresStore, admin: Session) -> AsyncIterator[World]:
+        """PostgreSQL, judged after each test."""
+        one = await postgres_world(store, admin)
+        yield one
+        await one.judge()
