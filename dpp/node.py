@@ -1,9 +1,9 @@
 """The node: the one place that wires store, actors and HTTP, owns signals, and drains.
 
 The nesting of the nurseries is the order of shutdown, innermost first: HTTP answers what it has,
-the intake commits what waits, runs get `drain_s` and what is left is handed back, the settler settles
-what ended, then upkeep ends, then the store, and PostgreSQL last. SIGKILL at any point is safe: the
-leases lapse, and the next start on the same data directory ends them at once.
+the intake commits what waits, runs get `drain_s` and what is left is handed back, the settler
+settles what ended, then upkeep ends, then the store, and PostgreSQL last. SIGKILL at any point is
+safe: the leases lapse, and the next start on the same data directory ends them at once.
 """
 
 from __future__ import annotations

@@ -160,14 +160,14 @@ class EndedRun:
 
 def decide(batch: Sequence[End], rows: Rows, *, attempts_max: int) -> Plan:
     """Decide the batch in order of arrival; a run that appears twice is ended by the first."""
-    seqs, live = dict(rows.seqs), dict(rows.live)
+    seqs, live, ended = dict(rows.seqs), dict(rows.live), dict(rows.ended)
     endings: list[Ending] = []
     requeues: list[tuple[Fence, int]] = []
     settlements: list[Settlement] = []
     for end in batch:
         run = live.get(end.fence.run_id)
         if run is None or not held_by(run, end.fence):
-            settlements.append(ended_already(end, rows.ended.get(end.fence.run_id)))
+            settlements.append(ended_already(end, ended.get(end.fence.run_id)))
             continue
         if run.quarantined:
             settlements.append(Quarantined())
@@ -179,6 +179,7 @@ def decide(batch: Sequence[End], rows: Rows, *, attempts_max: int) -> Plan:
             settlements.append(Requeued())
         else:
             seqs[run.tenant_id] = decided.seq
+            ended[run.run_id] = EndedRun(end.ending_id, decided.status, decided.cost)
             endings.append(decided)
             settlements.append(Settled(decided.status, decided.cost))
     assert len(settlements) == len(batch)

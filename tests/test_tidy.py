@@ -13,6 +13,7 @@ STORE = "dpp/store/"
 NURSERIES = (
     "dpp/actors/",
     "dpp/http/connection.py",
+    "dpp/database.py",
     "dpp/node.py",
     "dpp/packs/",
     "dpp/store/embedded.py",

@@ -67,7 +67,7 @@ class Lane(Generic[Request, Answer]):
     parked_max: int = PARKED_MAX
     _in_hand: list[Call[Request, Answer]] = field(factory=list, init=False)
     _parked: dict[str, list[Call[Request, Answer]]] = field(factory=dict, init=False)
-    _waited_for: set[str] = field(factory=set, init=False)
+    _waited_for: dict[str, list[Call[Request, Answer]]] = field(factory=dict, init=False)
 
     async def run(self) -> None:
         """Commit what comes, until the mailbox is closed and empty and nothing is parked."""
@@ -76,7 +76,7 @@ class Lane(Generic[Request, Answer]):
                 while await self._step(waiting):
                     pass
         finally:
-            for call in chain(self._in_hand, *self._parked.values()):
+            for call in chain(self._in_hand, *self._waited_for.values(), *self._parked.values()):
                 call.drop()  # no-op where answered
 
     async def _step(self, waiting: trio.Nursery) -> bool:
@@ -84,7 +84,7 @@ class Lane(Generic[Request, Answer]):
         new = await self._take()
         self._in_hand = [*self._unpark(), *self._join(new)]
         if not self._in_hand:
-            return bool(new)
+            return bool(new) or not self.mailbox.closed
         busy: dict[str, list[Call[Request, Answer]]] = {}
         await commit(partial(self._ask_now, busy), self._in_hand, self.alone)
         self._park(busy)
@@ -174,13 +174,14 @@ class Lane(Generic[Request, Answer]):
 
     def _wait_for_some(self, waiting: trio.Nursery) -> None:
         for tenant_id in self._loose()[: self.waiting_max - len(self._waited_for)]:
-            self._waited_for.add(tenant_id)
+            self._waited_for[tenant_id] = []
             waiting.start_soon(self._wait_for, tenant_id)
 
     async def _wait_for(self, tenant_id: str) -> None:  # noqa: ASYNC910  # something is parked
         """Ask for one tenant alone, waiting for its row, until nothing of it is parked."""
-        parked = self._parked[tenant_id]
-        while calls := parked[: self.batch_max]:
+        while parked := self._parked[tenant_id]:
+            self._parked[tenant_id] = parked[self.batch_max :]
+            calls = self._waited_for[tenant_id] = parked[: self.batch_max]
             try:
                 await commit(self._ask, calls, self.alone)
             except StoreUnavailable as outage:  # of this row, as far as anyone knows
@@ -188,6 +189,4 @@ class Lane(Generic[Request, Answer]):
                 log.warning("waited in vain", **names, detail=str(outage))
             for call in calls:
                 call.drop()  # no-op where answered
-            del parked[: len(calls)]
-        del self._parked[tenant_id]
-        self._waited_for.discard(tenant_id)
+        del self._parked[tenant_id], self._waited_for[tenant_id]

@@ -10,12 +10,13 @@ the bridge's thread touches any of this.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Literal
 
 import asyncpg
 from attrs import frozen
 
+FREE_MIN = 2  # connections of a pool that never wait for a row: one lane each of intake and settler
 CONNECT_S = 5.0  # one try to connect; the actors above try again
 ARRAYS = ["uuid", "bigint", "int", "smallint", "text", "bytea", "timestamptz", "boolean", "float8"]
 WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
@@ -63,12 +64,15 @@ class Pool:
         self.size = size
         self._address = address
         self._places = asyncio.Semaphore(size)
+        # Who waits for a row that somebody holds may not have the last places: with all of them
+        # waiting for frozen clients, nobody else's money would move.
+        self._patient = asyncio.Semaphore(max(size - FREE_MIN, 1))
         self._idle: list[Connection] = []
 
     @asynccontextmanager
-    async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
+    async def connection(self, wall_s: float, *, patient: bool) -> AsyncIterator[Connection]:
         """Lend a connection; past `wall_s` it is cut, and whoever uses it sees it lost."""
-        async with self._places:
+        async with self._patient if patient else nullcontext(), self._places:
             connection = await self._take()
             alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
             try:

@@ -182,7 +182,9 @@ async def still_as_seen(
     for row in await queries.lock_runs_free.fetch(connection, run_ids=list(ours)):
         one, ending_id = ours[row["run_id"]]
         as_seen = (row["lease_id"], row["lease_epoch"]) == (one.lease_id, one.lease_epoch)
-        if not as_seen or row["quarantined"] or row["storing"] or (expired and not row["expired"]):
+        if not as_seen or row["quarantined"] or row["storing"]:
+            continue
+        if expired and (row["lease_epoch"] > 0 or not row["expired"]):  # once started: never
             continue
         run = live_run(row)
         ended = sum(1 for ending in endings if ending.tenant_id == run.tenant_id)
@@ -194,8 +196,16 @@ async def quarantine_run(connection: Connection, run_id: UUID, evidence: Mapping
 
     Asked again it changes nothing.
     """
-    text = msgspec.json.encode(evidence, enc_hook=str).decode()
+    quoted = {name: quotable(value) for name, value in evidence.items()}
+    text = msgspec.json.encode(quoted, enc_hook=str).decode()
     async with transaction(connection):
         row = await queries.quarantine_run.fetch_one(connection, run_id=run_id, evidence=text)
     assert row is not None
     return bool(row["runs"])
+
+
+def quotable(value: object) -> object:
+    """Return what jsonb takes: what the database refused must not be refused a second time."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return value

@@ -70,6 +70,7 @@ T = TypeVar("T")
 # one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the
 # connection is cut
 WALL_S = 8.0
+FOLLOW_WALL_S = 2.0  # its server-side limit is 1 s, and a renewal waits behind it
 AUDIT_WALL_S = 150.0  # an audit reads everything
 # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server
 # after 15 s
@@ -128,9 +129,11 @@ class PostgresStore:
         verb: Callable[[Connection], Awaitable[T]],
         *,
         once: bool = False,
+        patient: bool = False,
         wall_s: float = WALL_S,
     ) -> T:
-        return await self._bridge.run(lambda: ask(name, pool, verb, once=once, wall_s=wall_s))
+        asking = partial(ask, name, pool, verb, once=once, patient=patient, wall_s=wall_s)
+        return await self._bridge.run(asking)
 
     # intake
 
@@ -145,7 +148,7 @@ class PostgresStore:
             plans=self.plans,
             queue_ttl_s=self._limits.queue_ttl_s,
         )
-        return await self._ask("submit_runs", self._work, verb)
+        return await self._ask("submit_runs", self._work, verb, patient=wait)
 
     # leases
 
@@ -204,7 +207,7 @@ class PostgresStore:
         verb = partial(
             endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max
         )
-        return await self._ask("end_runs", self._work, verb)
+        return await self._ask("end_runs", self._work, verb, patient=wait)
 
     async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
         """Set a run aside with a finding."""
@@ -258,7 +261,7 @@ class PostgresStore:
     ) -> Changes:
         """See `dpp.store.following`."""
         verb = partial(following.follow, executing=executing, watching=watching, events=events)
-        return await self._ask("follow", self._keep, verb, once=True)
+        return await self._ask("follow", self._keep, verb, once=True, wall_s=FOLLOW_WALL_S)
 
     # reads
 
@@ -398,7 +401,13 @@ class PostgresStore:
 
 
 async def ask(
-    name: str, pool: Pool, verb: Callable[[Connection], Awaitable[T]], *, once: bool, wall_s: float
+    name: str,
+    pool: Pool,
+    verb: Callable[[Connection], Awaitable[T]],
+    *,
+    once: bool,
+    patient: bool = False,
+    wall_s: float,
 ) -> T:
     """Ask until it is definite: the result, a bug, or `StoreUnavailable`.
 
@@ -410,7 +419,7 @@ async def ask(
     while True:
         tries += 1
         try:
-            async with pool.connection(wall_s) as connection:
+            async with pool.connection(wall_s, patient=patient) as connection:
                 began_at = loop.time()
                 answer = await verb(connection)
                 metrics.commit_seconds.labels(name).observe(loop.time() - began_at)

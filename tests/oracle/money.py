@@ -89,7 +89,7 @@ CHECKS: dict[str, str] = {
        except select tenant_id, run_id from dpp.live_runs) as lost)
     union all
     (select tenant_id, run_id, 'live and resolved' from (
-       select tenant_id, run_id from dpp.live_runs intersect select tenant_id, run_id from dpp.endings) as both)
+       select tenant_id, run_id from dpp.live_runs intersect select tenant_id, run_id from dpp.endings) as twice)
     union all
     (select tenant_id, run_id, 'live and not reserved' from (
        select tenant_id, run_id from dpp.live_runs except select tenant_id, run_id from dpp.submissions) as stray)

@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 
 from dpp.admission import (
+    Busy,
     Created,
     Exists,
     ExistsWithDifferentRequest,
@@ -465,6 +466,89 @@ class SubmitContract:
         assert [type(answer) for answer in answers] == [Created, QueueFull]
 
 
+class BusyContract:
+    """A budget row that somebody else holds costs its own tenant's items, and nobody else's."""
+
+    async def test_submissions_of_other_tenants_are_answered_in_the_same_call(
+        self, world: World
+    ) -> None:
+        store = world.store
+        for tenant_id in ("a", "held", "z"):
+            await make_tenant(store, tenant_id)
+        batch = [submission(name) for name in ("z", "held", "a", "held", "z")]
+
+        async with world.held("held"):
+            answers = await store.submit_runs(batch, wait=False)
+
+        assert [type(answer) for answer in answers] == [Created, Busy, Created, Busy, Created]
+        assert await store.submit_runs(batch, wait=True) == [
+            Exists(batch[0].run_id),
+            evolve(answers[0], run_id=batch[1].run_id),
+            Exists(batch[2].run_id),
+            evolve(answers[4], run_id=batch[3].run_id),
+            Exists(batch[4].run_id),
+        ]
+
+    async def test_ends_of_other_tenants_are_answered_in_the_same_call(self, world: World) -> None:
+        store = world.store
+        lease = await take_lease(store)
+        claimed = {}
+        for tenant_id in ("a", "held"):
+            await make_tenant(store, tenant_id)
+            claimed[tenant_id] = await begin(store, lease, tenant_id)
+        batch = [end(claimed["held"]), end(claimed["a"])]
+
+        async with world.held("held"):
+            answers = await store.end_runs(batch, wait=False)
+
+        settled = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
+        assert answers == [Busy(), settled]
+        assert await store.end_runs(batch, wait=False) == [settled, settled]
+
+    async def test_when_all_are_held_nothing_is_done(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store))
+
+        async with world.held("acme"):
+            assert await store.submit_runs([submission()] * 2, wait=False) == [Busy()] * 2
+            assert await store.end_runs([end(claimed)], wait=False) == [Busy()]
+
+        assert await budget_of(store) == (10 * DOLLAR, 9 * DOLLAR, DOLLAR, 0)
+
+    async def test_the_reaper_leaves_what_is_held_to_its_next_pass(self, world: World) -> None:
+        store = world.store
+        lease = await take_lease(store)
+        for tenant_id in ("a", "held"):
+            await make_tenant(store, tenant_id)
+            await begin(store, lease, tenant_id)
+            await create(store, tenant_id)
+        await store.end_lease(lease, hand_back=False)
+        await world.advance(WEEK.total_seconds())
+        lost, unstarted = await store.orphaned_runs(ALL), await store.unstarted_runs(ALL)
+
+        async with world.held("held"):
+            assert await store.take_back(lost, Lapse.LOST) == 1
+            assert await store.expire_runs(unstarted) == 1
+
+        assert await store.take_back(lost, Lapse.LOST) == 1
+        assert await store.expire_runs(unstarted) == 1
+
+    async def test_reads_claims_and_leases_do_not_ask_for_budgets(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        claimed = await begin(store, lease)
+        one = await create(store)
+
+        async with world.held("acme"):
+            assert (await read(store, one.run_id)).status is Status.QUEUED
+            assert ids(await claim(store, lease)) == [one.run_id]
+            assert (await store.renew_lease(lease, lease_s=LEASE_S)).held
+            assert await store.hand_back_runs([claimed.fence]) == 1
+            assert (await store.follow([one.run_id], [], [])).canceled == ()
+
+
 class ClaimContract:
     async def test_a_claim_stamps_the_run_and_brings_what_executing_it_needs(
         self, world: World
@@ -594,7 +678,7 @@ class ClaimContract:
         assert len(first) == 2
         assert await claim(store, other) == []
 
-        await end_one(store, first[0])
+        await end_one(store, first[0], Completed(b"1", Micros(CENT)))
         assert len(await claim(store, other)) == 1
         assert await claim(store, lease) == []
 
@@ -1065,17 +1149,15 @@ class CancelContract:
         store = world.store
         await make_tenant(store)
         await make_tenant(store, "thief")
-        waiting, running = await create(store), submission()
-        lease = await take_lease(store)
-        await submit(store, running)
+        running = await begin(store, await take_lease(store))
+        waiting = await create(store)
         before = await books_of(store, "acme", "thief")
 
-        for run in (waiting, running):
-            assert await store.cancel_run("thief", run.run_id) == RunUnknown()
+        for run in (waiting.run_id, running.fence.run_id):
+            assert await store.cancel_run("thief", run) == RunUnknown()
         assert await store.cancel_run("acme", uuid4()) == RunUnknown()
 
         assert await books_of(store, "acme", "thief") == before
-        assert len(await claim(store, lease)) == 2
 
     async def test_a_run_that_waits_for_its_next_attempt_ends_at_no_cost(
         self, world: World
@@ -1591,9 +1673,8 @@ class FollowContract:
         store = world.store
         await make_tenant(store)
         await make_tenant(store, "thief")
-        waiting = await create(store)
-        working = await begin(store, await take_lease(store), priority=0, pack_type="echo")
-        done = await create(store)
+        working = await begin(store, await take_lease(store))
+        waiting, done = await create(store), await create(store)
         await store.cancel_run("acme", done.run_id)
 
         changes = await store.follow(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.contract import (
+    BusyContract,
     CancelContract,
     ClaimContract,
     EndContract,
@@ -19,7 +20,7 @@ from tests.store.contract import (
     TenantContract,
     TransferContract,
 )
-from tests.store.worlds import postgres_world
+from tests.store.worlds import FakeWorld, postgres_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 class Contract(
     SubmitContract,
+    BusyContract,
     ClaimContract,
     EndContract,
     CancelContract,
@@ -50,5 +52,14 @@ class TestPostgres(Contract):
     async def world(self, store: PostgresStore, admin: Session) -> AsyncIterator[World]:
         """PostgreSQL, judged after each test."""
         one = await postgres_world(store, admin)
+        yield one
+        await one.judge()
+
+
+class TestFake(Contract):
+    @pytest.fixture
+    async def world(self) -> AsyncIterator[World]:
+        """The fake, judged by its own audit after each test."""
+        one = FakeWorld()
         yield one
         await one.judge()

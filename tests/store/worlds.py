@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+import trio
 from attrs import define, field
 
+from tests.fake_store import FakeStore
 from tests.oracle.money import Memory, Violation, violations
 from tests.store.examples import STORE_PLANS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
     from dpp.ports import Store
     from dpp.store.postgres import PostgresStore
     from tests.store.sessions import Session
@@ -26,6 +32,14 @@ class World(Protocol):
 
     async def advance(self, seconds: float) -> None:
         """Let that much time pass by the database's clock."""
+        ...
+
+    def held(self, tenant_id: str) -> AbstractAsyncContextManager[None]:
+        """Let somebody else hold the tenant's budget row for the length of the block."""
+        ...
+
+    async def judge(self) -> None:
+        """Look at the books: nothing may be wrong, whatever the test did."""
         ...
 
 
@@ -45,8 +59,19 @@ class PostgresWorld:
         await self.admin.execute(f"alter database {name} set dpp.fake_now = '{self.now}'")
         await self.store.close()
 
+    @asynccontextmanager
+    async def held(self, tenant_id: str) -> AsyncIterator[None]:
+        """Hold the row as a client does that froze in its transaction."""
+        await self.admin.execute("begin")
+        lock = "select from dpp.budgets where tenant_id = $1 for no key update"
+        await self.admin.fetch(lock, tenant_id)
+        try:
+            yield
+        finally:
+            await self.admin.execute("rollback")  # noqa: ASYNC102 - the session's end would do it too
+
     async def judge(self) -> None:
-        """Ask both judges: nothing may be wrong, whatever the test did."""
+        """Ask both judges, the product's and the one that knows nothing of it."""
         audit = await self.store.audit()
         found = await self.violations()
 
@@ -54,7 +79,7 @@ class PostgresWorld:
         assert found == []
 
     async def violations(self) -> list[Violation]:
-        """Ask the judge that knows nothing of the product."""
+        """Ask the second judge."""
         return await self.admin.run(lambda connection: violations(connection, self.memory))
 
 
@@ -64,3 +89,30 @@ async def postgres_world(store: PostgresStore, admin: Session) -> PostgresWorld:
     world = PostgresWorld(store, admin)
     await world.advance(0)
     return world
+
+
+class FakeWorld:
+    """The fake, whose clock is this value."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.fake = FakeStore(STORE_PLANS, now=lambda: self.now)
+        self.store: Store = self.fake
+
+    async def advance(self, seconds: float) -> None:
+        """Set the clock on."""
+        await trio.lowlevel.checkpoint()
+        self.now += timedelta(seconds=seconds)
+
+    @asynccontextmanager
+    async def held(self, tenant_id: str) -> AsyncIterator[None]:
+        """Hold the row."""
+        self.fake.faults.hold(tenant_id)
+        yield
+        self.fake.faults.release(tenant_id)
+
+    async def judge(self) -> None:
+        """Ask its own audit."""
+        audit = await self.store.audit()
+
+        assert [verdict for verdict in audit.verdicts if verdict.offenders] == []

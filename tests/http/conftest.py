@@ -1,0 +1,147 @@
+"""The API with all its real parts in one process: listener, app, intake, watchboard, PostgreSQL.
+
+Runs are admitted and not executed; `tests/node` does that on real nodes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+from attrs import define, field
+
+from dpp import keys
+from dpp.actors.attempts import Attempts
+from dpp.actors.clock import DatabaseClock
+from dpp.actors.follower import follower
+from dpp.actors.intake import IntakeDesk, intake
+from dpp.actors.lanes import keep_lanes
+from dpp.actors.watchboard import Watchboard
+from dpp.http.app import public_app
+from dpp.http.auth import Authenticator
+from dpp.http.readiness import Readiness
+from dpp.http.services import Bounds, Services
+from dpp.ids import RunIds
+from dpp.keys import SCOPES
+from dpp.money import Micros
+from dpp.packs.registry import Registry
+from dpp.ports import NewKey, NewTenant
+from tests.http.server import listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dpp.plans import Plans
+    from dpp.store.postgres import PostgresStore
+    from tests.http.server import Server
+
+BOUNDS = Bounds(
+    body_max_bytes=1 << 20,
+    batch_body_max_bytes=16 << 20,
+    wait_max_s=60,
+    timebox_s=90,
+    timebox_max_s=3600,
+    queue_ttl_s=604_800,
+)
+ORIGIN = "https://app.example.com"
+
+_dice = random.Random(11)
+_numbers = itertools.count(1)
+
+
+@define
+class Api:
+    """A running API and ways to ask it."""
+
+    server: Server
+    services: Services
+    store: PostgresStore
+    http: httpx.AsyncClient
+    names: itertools.count[int] = field(factory=lambda: itertools.count(1))
+
+    async def tenant(
+        self,
+        name: str = "acme",
+        *,
+        plan: str = "unlimited",
+        deposit: int = 10_000_000,
+        scopes: tuple[str, ...] = SCOPES,
+    ) -> str:
+        """Make a tenant; returns its key."""
+        minted = keys.mint(_dice.randbytes(keys.RANDOM_BYTES))
+        key = NewKey(
+            key_id=minted.key_id,
+            tenant_id=name,
+            secret_sha256=minted.secret_sha256,
+            scopes=scopes,
+        )
+        new = NewTenant(
+            tenant_id=name,
+            plan=plan,
+            key=key,
+            deposit=Micros(deposit),
+            reference="first",
+            operator="test",
+        )
+        await self.store.create_tenant(new)
+        return minted.text
+
+    async def submit(self, key: str, **members: Any) -> httpx.Response:
+        """Submit a run of `echo`; `idempotency_key` and `headers` are not members."""
+        named = members.pop("idempotency_key", f"k-{next(self.names)}")
+        headers = {"Idempotency-Key": named, **members.pop("headers", {})}
+        body = {"pack_type": "echo", "inputs": {}, "max_cost_usd": "0.01", **members}
+        return await self.ask("POST", "/v1/runs", key, json=body, headers=headers)
+
+    async def ask(
+        self, method: str, path: str, key: str | None = None, **more: Any
+    ) -> httpx.Response:
+        """Ask for anything."""
+        headers = dict(more.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        return await self.http.request(method, path, headers=headers, **more)
+
+
+@asynccontextmanager
+async def serving(store: PostgresStore, plans: Plans) -> AsyncIterator[Api]:
+    """Run the API on this store."""
+    clock, attempts = DatabaseClock(), Attempts(lambda *_: None)
+    clock.learn(await store.ping_time() if hasattr(store, "ping_time") else _epoch())
+    board, desk, draining = Watchboard(attempts.executes), IntakeDesk(2, 4000), trio.Event()
+    services = Services(
+        intake=desk,
+        reads=store,
+        cancels=store,
+        watching=board,
+        packs=Registry.load(),
+        plans=plans,
+        keys=Authenticator(store.find_key),
+        readiness=Readiness(store.ping),
+        new_run_id=RunIds(clock.unix_ms, _dice.getrandbits).next,
+        draining=draining,
+        bounds=BOUNDS,
+    )
+    app = public_app(services, (ORIGIN,))
+    async with trio.open_nursery() as upkeep:
+        upkeep.start_soon(follower, store, attempts, board, draining)
+        async with trio.open_nursery() as taking_in, desk:
+            admit = partial(intake, store, lambda _tenant: None)
+            taking_in.start_soon(keep_lanes, "intake", desk, admit, _give_up)
+            async with (
+                listening(app, refusing=app.refuse) as server,
+                httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as http,
+            ):
+                yield Api(server, services, store, http)
+        upkeep.cancel_scope.cancel()
+
+
+def _give_up(bug: BaseException) -> None:
+    raise bug

@@ -1,0 +1,237 @@
+"""Who asks: keys, their cache, and the limit on guessing. The store behind it is a dictionary."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from attrs import define, evolve, field
+
+from dpp import keys
+from dpp.faults import StoreUnavailable
+from dpp.http.auth import FAILURES_A_MINUTE, GUESSES_A_MINUTE, Authenticator, Principal
+from dpp.http.problems import Problem
+from dpp.ports import Key
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+DICE = random.Random(7)
+MINTED = keys.mint(DICE.randbytes(keys.RANDOM_BYTES))
+OTHER = keys.mint(DICE.randbytes(keys.RANDOM_BYTES))
+KEY = Key(
+    key_id=MINTED.key_id,
+    tenant_id="acme",
+    secret_sha256=MINTED.secret_sha256,
+    scopes=("runs:read",),
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    plan="basic",
+)
+PRINCIPAL = Principal("acme", MINTED.key_id, frozenset({"runs:read"}), "basic")
+
+
+@define
+class Keyring:
+    """The keys that there are, and how often somebody asked."""
+
+    keys: dict[str, Key] = field(factory=lambda: {KEY.key_id: KEY})
+    asked: int = 0
+    away: bool = False
+
+    async def find(self, key_id: str) -> Key | None:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise StoreUnavailable
+        return self.keys.get(key_id)
+
+
+def bearer(text: str) -> list[bytes]:
+    return [f"Bearer {text}".encode()]
+
+
+def name(answer: Principal | Problem) -> str:
+    return answer.name if isinstance(answer, Problem) else answer.tenant_id
+
+
+async def test_good_key_is_its_tenant() -> None:
+    auth = Authenticator(Keyring().find)
+
+    assert await auth.authenticate(bearer(MINTED.text), "1.2.3.4") == PRINCIPAL
+    assert await auth.authenticate([f"bearer {MINTED.text}".encode()], "1.2.3.4") == PRINCIPAL
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [b""],
+        [b"Bearer"],
+        [b"Bearer "],
+        [MINTED.text.encode()],
+        [b"Basic " + MINTED.text.encode()],
+        [b"Bearer x" + MINTED.text.encode()],
+        [b"Bearer " + MINTED.text.encode() + b" x"],
+        [b"Bearer " + MINTED.text.encode()[:-1] + b"?"],
+        [b"Bearer " + b"x" * 1_000_000],
+        [b"Bearer \xff\xfe"],
+        [*bearer(MINTED.text), *bearer(MINTED.text)],
+    ],
+)
+async def test_what_is_no_key_is_refused_without_a_lookup(headers: list[bytes]) -> None:
+    keyring = Keyring()
+
+    answer = await Authenticator(keyring.find).authenticate(headers, "1.2.3.4")
+
+    assert (name(answer), keyring.asked) == ("unauthorized", 0)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        evolve(KEY, secret_sha256=OTHER.secret_sha256),
+        evolve(KEY, revoked=True),
+        evolve(KEY, expires_in_s=0.0),
+        evolve(KEY, expires_in_s=-5.0),
+    ],
+)
+async def test_every_bad_key_gets_the_same_answer(stored: Key | None) -> None:
+    keyring = Keyring({} if stored is None else {stored.key_id: stored})
+
+    answer = await Authenticator(keyring.find).authenticate(bearer(MINTED.text), "1.2.3.4")
+    missing = await Authenticator(keyring.find).authenticate([], "1.2.3.4")
+
+    assert answer == missing
+
+
+async def test_key_is_looked_up_once_in_five_seconds(autojump_clock: MockClock) -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+
+    for _ in range(5):
+        await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+        await trio.sleep(1.1)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    assert keyring.asked == 2
+
+
+async def test_revocation_is_felt_within_five_seconds(autojump_clock: MockClock) -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    keyring.keys[KEY.key_id] = evolve(KEY, revoked=True)
+    await trio.sleep(5)
+
+    assert name(await auth.authenticate(bearer(MINTED.text), "1.2.3.4")) == "unauthorized"
+
+
+async def test_expiry_is_counted_down_without_asking_again(autojump_clock: MockClock) -> None:
+    keyring = Keyring({KEY.key_id: evolve(KEY, expires_in_s=2.0)})
+    auth = Authenticator(keyring.find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    keyring.keys[KEY.key_id] = evolve(KEY, expires_in_s=-0.1)
+
+    await trio.sleep(1.9)
+    before = await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    await trio.sleep(0.2)
+    after = await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    assert (name(before), name(after)) == ("acme", "unauthorized")
+
+
+async def test_new_key_works_at_once_after_it_was_refused() -> None:
+    keyring = Keyring({})
+    auth = Authenticator(keyring.find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    keyring.keys[KEY.key_id] = KEY
+
+    assert await auth.authenticate(bearer(MINTED.text), "1.2.3.4") == PRINCIPAL
+
+
+async def test_many_that_ask_at_once_share_one_lookup() -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    answers = []
+
+    async def ask() -> None:
+        answers.append(await auth.authenticate(bearer(MINTED.text), "1.2.3.4"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(ask)
+
+    assert answers == [PRINCIPAL] * 100
+    assert keyring.asked == 1
+
+
+async def test_cancelled_lookup_is_taken_over_by_who_waits() -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    answers = []
+
+    async def ask(scope: trio.CancelScope) -> None:
+        with scope:
+            answers.append(await auth.authenticate(bearer(MINTED.text), "1.2.3.4"))
+
+    async with trio.open_nursery() as nursery:
+        first = trio.CancelScope()
+        nursery.start_soon(ask, first)
+        for _ in range(3):
+            nursery.start_soon(ask, trio.CancelScope())
+        first.cancel()
+
+    assert answers == [PRINCIPAL] * 3
+
+
+async def test_outage_is_no_answer_about_a_key() -> None:
+    keyring = Keyring(away=True)
+    auth = Authenticator(keyring.find)
+
+    with pytest.raises(StoreUnavailable):
+        await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    keyring.away = False
+    assert await auth.authenticate(bearer(MINTED.text), "1.2.3.4") == PRINCIPAL
+
+
+async def test_guesses_of_an_address_end_in_429_and_cost_no_more_lookups(
+    autojump_clock: MockClock,
+) -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    guesses = [keys.mint(DICE.randbytes(keys.RANDOM_BYTES)).text for _ in range(1000)]
+
+    answers = [name(await auth.authenticate(bearer(guess), "6.6.6.6")) for guess in guesses]
+
+    assert answers == ["unauthorized"] * FAILURES_A_MINUTE + ["quota-exceeded"] * (
+        1000 - FAILURES_A_MINUTE
+    )
+    assert keyring.asked == FAILURES_A_MINUTE
+    await trio.sleep(60)
+    assert name(await auth.authenticate(bearer(guesses[0]), "6.6.6.6")) == "unauthorized"
+
+
+async def test_guesses_at_a_key_id_are_limited_from_everywhere_but_not_its_holder(
+    autojump_clock: MockClock,
+) -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    answers = []
+
+    for n in range(GUESSES_A_MINUTE + 5):
+        secret = keys.base62(DICE.getrandbits(256), keys.SECRET_CHARS)
+        before = f"{keys.PREFIX}{KEY.key_id}_{secret}"
+        guess = before + keys.check(before)
+        answers.append(name(await auth.authenticate(bearer(guess), f"6.6.6.{n}")))
+    await trio.sleep(10)
+
+    assert answers == ["unauthorized"] * GUESSES_A_MINUTE + ["quota-exceeded"] * 5
+    assert await auth.authenticate(bearer(MINTED.text), "6.6.6.1") == PRINCIPAL
