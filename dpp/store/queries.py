@@ -33,7 +33,7 @@ class Query:
 
     async def fetch(self, connection: Connection, **values: object) -> list[Row]:
         """Run it and return its rows."""
-        if len(values) != len(self.parameters):
+        if values.keys() != set(self.parameters):
             message = f"{self.name} takes {self.parameters}, not {tuple(values)}"
             raise TypeError(message)
         return await connection.fetch(self.sql, *[values[name] for name in self.parameters])

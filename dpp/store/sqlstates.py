@@ -58,7 +58,7 @@ def classify(error: BaseException) -> Fault:
     if isinstance(error, asyncpg.PostgresError):
         return BY_SQLSTATE.get(error.sqlstate or "", Fault.BUG)
     if isinstance(error, asyncpg.InterfaceError):
-        return Fault.RECONNECT if "closed" in str(error) else Fault.BUG
+        return Fault.RECONNECT if is_closed(error) else Fault.BUG
     if isinstance(error, asyncpg.InternalClientError):
         return Fault.RECONNECT  # the protocol out of step after a lost connection
     if isinstance(error, (OSError, TimeoutError)):
@@ -71,8 +71,13 @@ def classify_commit(error: BaseException) -> Fault:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return Fault.UNKNOWN if state in UNKNOWN_AT_COMMIT else BY_SQLSTATE.get(state, Fault.BUG)
-    if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
+    if isinstance(error, asyncpg.InterfaceError) and is_closed(error):
         return Fault.RECONNECT  # the connection was gone before: COMMIT was never sent
     if isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError)):
         return Fault.UNKNOWN
     return Fault.BUG
+
+
+def is_closed(error: asyncpg.InterfaceError) -> bool:
+    """Say whether the connection was lost before; a ValueError quotes what it was given."""
+    return not isinstance(error, ValueError) and "closed" in str(error)

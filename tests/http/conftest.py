@@ -8,11 +8,11 @@ from __future__ import annotations
 import itertools
 import random
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import msgspec
 import pytest
 import trio
 from attrs import define, field
@@ -33,6 +33,7 @@ from dpp.keys import SCOPES
 from dpp.money import Micros
 from dpp.packs.registry import Registry
 from dpp.ports import NewKey, NewTenant
+from tests.conftest import PLANS
 from tests.http.server import listening
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ BOUNDS = Bounds(
 ORIGIN = "https://app.example.com"
 
 _dice = random.Random(11)
-_numbers = itertools.count(1)
 
 
 @define
@@ -113,8 +113,8 @@ class Api:
 @asynccontextmanager
 async def serving(store: PostgresStore, plans: Plans) -> AsyncIterator[Api]:
     """Run the API on this store."""
-    clock, attempts = DatabaseClock(), Attempts(lambda *_: None)
-    clock.learn(await store.ping_time() if hasattr(store, "ping_time") else _epoch())
+    clock, attempts = DatabaseClock(), Attempts()
+    clock.learn(datetime(2026, 1, 1, tzinfo=UTC))
     board, desk, draining = Watchboard(attempts.executes), IntakeDesk(2, 4000), trio.Event()
     services = Services(
         intake=desk,
@@ -141,6 +141,13 @@ async def serving(store: PostgresStore, plans: Plans) -> AsyncIterator[Api]:
             ):
                 yield Api(server, services, store, http)
         upkeep.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def api(store: PostgresStore) -> AsyncIterator[Api]:
+    """Run the API with the plans of `tests.conftest`."""
+    async with serving(store, PLANS) as one:
+        yield one
 
 
 def _give_up(bug: BaseException) -> None:

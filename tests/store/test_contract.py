@@ -26,8 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dpp.store.postgres import PostgresStore
+    from tests.conftest import Database
     from tests.store.sessions import Session
     from tests.store.worlds import World
+
+
+@pytest.fixture
+def database(emptied: Database) -> Database:
+    """Share one database: each test leaves it empty."""
+    return emptied
 
 
 class Contract(
