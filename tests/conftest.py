@@ -1,10 +1,14 @@
-"""What every test may use: one PostgreSQL a run, a fresh database a test, and the store on it."""
+"""What every test may use: one PostgreSQL a run, a fresh database a test, and the store on it.
+
+And real nodes: `served_node`, one for the whole run, and `fresh_node` for tests that kill theirs.
+"""
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
 import itertools
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 import pytest
@@ -17,9 +21,11 @@ from dpp.store.bridge import Bridge, open_bridge
 from dpp.store.connections import Address
 from dpp.store.postgres import Limits, PostgresStore, Sizes, open_postgres
 from tests.cluster import Cluster, start_cluster
+from tests.node_books import Books, judge_now
+from tests.node_process import NodeProcess, node_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 TEMPLATE = "dpp_template"
 FREE = FeeRule(floor=0, percent_ppm=0, cap=0)
@@ -31,6 +37,28 @@ PLANS = {
     "fee": Plan("fee"),
 }
 LIMITS = Limits(attempts_max=3, queue_ttl_s=604_800)
+
+# Of the served node: what the shipped plans have no example for, each a limit of its own.
+CONFIG = """
+[http]
+cors_allowed_origins = ["https://app.example.com"]
+[plans.ten]
+submits_per_minute = 10
+[plans.capped]
+concurrent_runs = 1
+[plans.queue]
+concurrent_runs = 1
+queued_runs = 2
+[plans.reader]
+reads_per_minute = 5
+[plans.picky]
+packs = ["echo"]
+[plans.small]
+max_cost_usd = "0.50"
+[plans.free]
+minimum_fee_floor_usd = "0"
+minimum_fee_percent = "0"
+"""
 
 _numbers = itertools.count(1)
 
@@ -103,3 +131,45 @@ async def store(bridge: Bridge, database: Database) -> AsyncIterator[PostgresSto
     async with opened as one:
         one.plans = PLANS
         yield one
+
+
+class StartNode(Protocol):
+    """Start a node on a directory of its own; what it says goes on until the test is over."""
+
+    def __call__(
+        self, config: str = "", env: Mapping[str, str] | None = None, *, start: bool = True
+    ) -> NodeProcess: ...
+
+
+@pytest.fixture(scope="session")
+def served_node() -> Iterator[NodeProcess]:
+    """Run one real node for the whole run: tests make tenants of their own on it.
+
+    When all are done its books are judged, no key that was made stands in its log, and it drains.
+    """
+    with node_process(CONFIG, {"DPP_LOG__LEVEL": "DEBUG"}) as node:
+        yield node.start()
+        judge_now(node)
+        log = node.text()
+        assert [key for key in (*node.keys, node.admin_token) if key in log] == []
+        assert node.terminate() == 0
+
+
+@pytest.fixture
+def fresh_node() -> Iterator[StartNode]:
+    """Give a way to start nodes that this test may kill."""
+    with ExitStack() as stack:
+
+        def begin(
+            config: str = "", env: Mapping[str, str] | None = None, *, start: bool = True
+        ) -> NodeProcess:
+            node = stack.enter_context(node_process(config, env))
+            return node.start() if start else node
+
+        yield begin
+
+
+@pytest.fixture
+def books_of(bridge: Bridge) -> Callable[[NodeProcess], Books]:
+    """Give a way to look into the database of a node."""
+    return lambda node: Books(node, bridge)

@@ -21,6 +21,7 @@ from dpp.faults import StoreUnavailable
 T = TypeVar("T")
 
 LOCK_S = 8.0  # what a waiting batch bears of a held budget: four tries of a lock limit of 2 s
+WALL_S = 12.0  # after which a call that got no answer is given up
 
 
 @frozen
@@ -40,7 +41,7 @@ FINE = Fault()
 class Faults:
     """The plan of what goes wrong, and the log of what was asked.
 
-    `down`: every call is refused. `silent`: none is ever answered. `poisoned`: runs that no batch
+    `down`: every call is refused. `silent`: none is answered, and each is given up. `poisoned`: runs that no batch
     can hold, as if the database refused their rows.
     """
 
@@ -61,6 +62,12 @@ class Faults:
     def fail(self, verb: str, fault: Fault, *, nth: int = 1) -> None:
         """Have the n-th call of `verb` from now on meet `fault`."""
         self._of_verb[verb, self._asked[verb] + nth] = fault
+
+    def calm(self) -> None:
+        """Forget what was planned."""
+        self._of_call.clear()
+        self._of_verb.clear()
+        self.down = self.silent = False
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -111,7 +118,7 @@ class Faults:
         if planned is not None:
             return planned
         if self.silent:
-            return Fault(StoreUnavailable("no answer"), before_s=float("inf"))
+            return Fault(StoreUnavailable("no answer"), before_s=WALL_S)
         return Fault(StoreUnavailable("down")) if self.down else FINE
 
     async def _finish(self, handed: Handed[T], tenants: frozenset[str]) -> None:

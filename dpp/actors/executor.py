@@ -88,25 +88,20 @@ async def perform(attempt: Attempt, pack: AnyPack | None, inline_max_bytes: int)
     Raises nothing but what ends this task with its tenure. A result counts even if the box passed
     while it came; once a cancel was felt, whatever the pack does is its answer to the cancel.
     """
+    if pack is None:
+        return FailedByPlatform("this node has not loaded the pack")  # noqa: ASYNC910  # settling is
+    if attempt.ctx.remaining_s() == 0:
+        return FailedByPlatform("claiming the run took longer than its time box")  # noqa: ASYNC910
     ctx, error = attempt.ctx, None
     try:
         with attempt.scope:
-            result = await run(attempt, pack)
+            result = await pack.run(ctx, json.loads(attempt.claimed.inputs))
             if ctx.cancelled.is_set():
-                return CanceledWhileRunning(ctx.charged)  # noqa: ASYNC910  # settling is next
-            return completed(result, ctx.charged, inline_max_bytes)  # noqa: ASYNC910
+                return CanceledWhileRunning(ctx.charged)
+            return completed(result, ctx.charged, inline_max_bytes)
     except BaseException as raised:  # noqa: BLE001 - one of the three broad catches: see the top
         error = telling(raised)
     return failed(attempt, error)  # noqa: ASYNC910
-
-
-async def run(attempt: Attempt, pack: AnyPack | None) -> object:
-    """Return what the pack returns."""
-    if pack is None:
-        raise InfrastructureFault("this node has not loaded the pack")
-    if attempt.ctx.remaining_s() == 0:
-        raise InfrastructureFault("claiming the run took longer than its time box")
-    return await pack.run(attempt.ctx, json.loads(attempt.claimed.inputs))
 
 
 def completed(result: object, charged: Micros, inline_max_bytes: int) -> Outcome:

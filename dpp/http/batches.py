@@ -140,7 +140,7 @@ def _window(admissions: Sequence[Admission | None]) -> Window | None:
 
 def _log(request: Request, items: Sequence[BatchRun | BatchRefusal]) -> None:
     created = sum(isinstance(item, BatchRun) and not item.replayed for item in items)
-    log.info(
+    log.debug(
         "batch submitted",
         tenant_id=request.tenant_id,
         trace_id=request.trace_id,

@@ -2,12 +2,15 @@
 
 Two tasks: `Inbox.fill` reads, this one does all else, so pipelined requests are answered in order.
 HTTP/1.1 only; no fault of a request, an app or a peer leaves `guard`: it is logged, counted, and
-ends this connection alone. Every wait for the peer is bounded (`Patience`).
+ends this connection alone. Every wait for the peer is bounded (`Patience`): the deadline of one
+cancel scope moves with what is waited for.
 """
 
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Final, TypeAlias
+from enum import Enum, auto
+from math import inf
+from typing import Final, Literal, TypeAlias
 
 import trio
 
@@ -23,10 +26,20 @@ from dpp.metrics import http_connection_faults_total
 
 Refuse: TypeAlias = Callable[[Violation, Head | None], Answer]
 
+# How to leave: without a word, after the peer had time to read, or after saying what is wrong.
+Parting: TypeAlias = Literal["linger"] | tuple[Violation, Head | None] | None
+
 REQUESTS_MAX: Final = 100_000  # then a new connection: whatever a connection gathers, it sheds
 LATE: Final = Violation("request-timeout", "the head did not arrive in time")
 
 log = get_logger(__name__)
+
+
+class Phase(Enum):
+    """What is waited for between two answers."""
+
+    IDLE = auto()
+    HEAD = auto()
 
 
 class Dates:
@@ -63,7 +76,8 @@ class Connection:
         self._dates = dates
         self._inbox = Inbox(stream, self._peer_ended)
         self._exchange: Exchange | None = None
-        self._idle: trio.CancelScope | None = None
+        self._work = trio.CancelScope()  # one for all waits: entering one a wait is dear
+        self._phase = Phase.IDLE
         self._draining = False
         self._client = _address(stream.socket.getpeername())
         self._server = _address(stream.socket.getsockname())
@@ -71,99 +85,104 @@ class Connection:
     def drain(self) -> None:
         """Finish what is being answered, then close; an idle connection closes now."""
         self._draining = True
-        if self._idle is not None:
-            self._idle.cancel(reason="drain")
         if self._exchange is not None:
             self._exchange.keep = False
+        elif self._phase is Phase.IDLE:
+            self._work.cancel(reason="drain")
 
     async def run(self) -> None:
         """Serve this connection to its end; the stream is closed afterwards in any case."""
         async with self._stream, trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.fill)
-            for served in range(1, REQUESTS_MAX + 1):
-                if not await self._serve_one(last=served == REQUESTS_MAX):
-                    break
+            parting: Parting = None
+            with self._work:
+                parting = await self._converse()
+            if self._work.cancelled_caught:
+                parting = self._cut_short()
+            with trio.move_on_after(self._patience.linger_s):
+                await self._part(parting)
             nursery.cancel_scope.cancel(reason="connection over")
 
-    async def _serve_one(self, *, last: bool) -> bool:
-        """Read one request and answer it; False = the connection is over."""
-        head = await self._next_head()
-        if head is None:
-            return False
-        if isinstance(head, Violation):
-            await self._say_no(head, None)
-            return False
+    async def _converse(self) -> Parting:
+        """Serve request after request; return how to part."""
+        for served in range(1, REQUESTS_MAX + 1):
+            head = await self._next_head()
+            if not isinstance(head, Head):
+                return None if head is None else (head, None)
+            exchange = await self._serve(head, last=served == REQUESTS_MAX)
+            if not exchange.reply.complete:
+                log.error("a request was left unanswered", method=head.method)
+                return None
+            if not exchange.keep:
+                return "linger"
+            if not exchange.body.complete and not await exchange.finish_body():
+                return "linger"
+        raise AssertionError
+
+    async def _serve(self, head: Head, *, last: bool) -> Exchange:
+        """Let the app answer one request."""
         exchange = self._exchange = Exchange(
-            head, self._inbox, self._stream, self._patience, self._dates.now()
+            head, self._inbox, self._stream, self._work, self._patience, self._dates.now()
         )
         exchange.keep = head.keep_alive and not last and not self._draining
         if self._inbox.peer is not Peer.OPEN:
             exchange.peer_ended(self._inbox.peer)
-        with exchange.work:
-            await self._app(
-                exchange.scope(self._client, self._server), exchange.receive, exchange.send
-            )
+        scope = exchange.scope(self._client, self._server)
+        await self._app(scope, exchange.receive, exchange.send)
         self._exchange = None
-        return await self._close_or_keep(exchange)
+        return exchange
 
-    async def _close_or_keep(self, exchange: Exchange) -> bool:
-        if exchange.violation is not None and not exchange.reply.started:
-            await self._say_no(exchange.violation, exchange.head)
-        elif exchange.reply.complete and exchange.keep:
-            return exchange.body.complete or await exchange.finish_body()
-        elif exchange.reply.complete and self._inbox.peer is Peer.OPEN:
-            await self._linger()
-        elif not exchange.reply.complete and not exchange.work.cancel_called:
-            log.error("a request was left unanswered", method=exchange.head.method)
-        return False
+    def _cut_short(self) -> Parting:
+        """Return how to part where a deadline passed, the peer broke off, or the node drains."""
+        exchange = self._exchange
+        if exchange is not None:
+            if exchange.violation is None or exchange.reply.started:
+                return None
+            return exchange.violation, exchange.head
+        late = self._phase is Phase.HEAD and bool(self._inbox.held)
+        return (LATE, None) if late else None
 
     async def _next_head(self) -> Head | Violation | None:
         """Wait for a request; None = there will be none."""
-        if not await self._first_byte():
-            return None
-        with trio.move_on_after(self._patience.head_s):
-            return await self._read_head()
-        return LATE
-
-    async def _first_byte(self) -> bool:
-        inbox = self._inbox
-        if not inbox.held and not self._draining:
-            with trio.move_on_after(self._patience.idle_s) as self._idle:
-                await inbox.more()
-            self._idle = None
-        return bool(inbox.held)
-
-    async def _read_head(self) -> Head | Violation | None:
-        inbox, searched = self._inbox, 0
-        while True:
-            while inbox.held.startswith(
-                b"\r\n"
-            ):  # RFC 9112, 2.2: empty lines before a request are passed over
-                inbox.take(2)
-                searched = 0
-            end = heads.find_end(inbox.held, searched)
-            if isinstance(end, Violation):
-                return end
-            if end is not None:
-                return heads.parse(inbox.take(end))
+        inbox, self._phase = self._inbox, Phase.IDLE
+        if not inbox.held:
+            if self._draining:
+                return None
+            self._work.deadline = trio.current_time() + self._patience.idle_s
+            await inbox.more()
+        self._phase = Phase.HEAD
+        self._work.deadline = inf
+        head = self._take_head(0)
+        if head is None:
+            self._work.deadline = trio.current_time() + self._patience.head_s
+        while head is None:
             searched = len(inbox.held)
             if not await inbox.more():
-                cut = bool(inbox.held.strip()) and inbox.peer is Peer.ENDED
+                cut = bool(inbox.held) and inbox.peer is Peer.ENDED
                 return (
                     Violation("malformed-http", "the connection ended in a head") if cut else None
                 )
+            head = self._take_head(searched)
+        self._work.deadline = inf
+        return head
 
-    async def _say_no(self, violation: Violation, head: Head | None) -> None:
-        """Answer what never reached the app, and close."""
-        answer = self._refuse(violation, head)
-        out = last_words(answer, head.method if head else "", self._dates.now())
-        with trio.move_on_after(self._patience.send_s):
+    def _take_head(self, searched: int) -> Head | Violation | None:
+        """Take the next head if it is all here; `searched` bytes were looked at before."""
+        inbox = self._inbox
+        while inbox.held.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before are passed over
+            inbox.take(2)
+            searched = 0
+        end = heads.find_end(inbox.held, searched)
+        return heads.parse(inbox.take(end)) if isinstance(end, int) else end
+
+    async def _part(self, parting: Parting) -> None:
+        """Say what is to be said, and let the peer read it: closing over unread bytes resets."""
+        if isinstance(parting, tuple):
+            violation, head = parting
+            answer = self._refuse(violation, head)
+            out = last_words(answer, head.method if head else "", self._dates.now())
             await self._stream.send_all(out)
-            await self._linger()
-
-    async def _linger(self) -> None:
-        """Let the peer read the answer: closing over unread bytes would reset the connection."""
-        with trio.move_on_after(self._patience.linger_s):
+        if parting is not None and self._inbox.peer is Peer.OPEN:
             await self._stream.send_eof()
             self._inbox.clear()
             while await self._inbox.more():

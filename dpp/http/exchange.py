@@ -1,11 +1,12 @@
 """One request and its answer, as an ASGI app sees them: `scope`, `receive`, `send`.
 
-The app runs inside `work`, a cancel scope. It is cancelled when the peer is gone, breaks HTTP in
-its body, or takes too long over a body or an answer; whoever the app talks to (an actor, the store)
-is never cancelled with it. A peer that only stopped sending may still read: the app has
-`half_close_s` to answer it.
+The app runs inside `work`, the connection's one cancel scope. It is cancelled when the peer is
+gone, breaks HTTP in its body, or takes too long over a body or an answer; whoever the app talks to
+(an actor, the store) is never cancelled with it. A peer that only stopped sending may still read:
+the app has `half_close_s` to answer it.
 """
 
+from math import inf
 from typing import Final
 
 import trio
@@ -48,22 +49,29 @@ class Exchange:
     """A request being answered."""
 
     def __init__(
-        self, head: Head, inbox: Inbox, stream: trio.SocketStream, patience: Patience, date: bytes
+        self,
+        head: Head,
+        inbox: Inbox,
+        stream: trio.SocketStream,
+        work: trio.CancelScope,
+        patience: Patience,
+        date: bytes,
     ) -> None:
         self.head = head
         self.body: Body = body_of(head, inbox)
         self.reply = Reply(head.method, head.version)
-        self.work = trio.CancelScope()
         self.violation: Violation | None = None
         self.keep = head.keep_alive
         self._inbox = inbox
         self._stream = stream
+        self._work = work
         self._patience = patience
         self._date = date
         self._start: tuple[int, list[Header]] | None = None
         self._over = trio.Event()
         self._body_by = trio.current_time() + patience.body_s
         self._continued = not head.expects_continue
+        self._until = inf  # when the app must have answered
         self._body_told = False  # the app knows that the body is complete
 
     def scope(self, client: Address | None, server: Address | None) -> Message:
@@ -88,9 +96,10 @@ class Exchange:
     def peer_ended(self, peer: Peer) -> None:
         """Let the app go: at once where nobody can read its answer, else after a moment."""
         if peer is Peer.LOST:
-            self.work.cancel(reason="the peer is gone")
+            self._work.cancel(reason="the peer is gone")
         else:
-            self.work.deadline = trio.current_time() + self._patience.half_close_s
+            self._until = trio.current_time() + self._patience.half_close_s
+            self._work.deadline = min(self._work.deadline, self._until)
 
     async def receive(self) -> Message:
         """Return the next piece of the body; after its end, wait until nobody is to be answered."""
@@ -157,19 +166,15 @@ class Exchange:
         """End the app's work: there is nothing more that it could do for this peer."""
         self.violation = self.violation or violation
         self.keep = False
-        self.work.cancel(reason="the peer broke off")
+        self._work.cancel(reason="the peer broke off")
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _write(self, out: bytes) -> None:
         view = memoryview(out)
         for start in range(0, len(out), WRITE_MAX):
+            self._work.deadline = trio.current_time() + self._patience.send_s
             try:
-                with trio.move_on_after(self._patience.send_s) as limit:
-                    await self._stream.send_all(view[start : start + WRITE_MAX])
+                await self._stream.send_all(view[start : start + WRITE_MAX])
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                gone = True
-            else:
-                gone = limit.cancelled_caught
-            if gone:
                 await self._give_up(None)
-                return
+        self._work.deadline = self._until

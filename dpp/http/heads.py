@@ -91,7 +91,7 @@ def parse(data: bytes) -> Head | Violation:
 
 
 def _checked(request: h11.Request, parser: h11.Connection) -> Head | Violation:
-    headers = list(request.headers)
+    headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     version = request.http_version
     found = dict(headers)  # h11 has seen to it that a repeated length or coding is refused
     coding, length = b"transfer-encoding" in found, found.get(b"content-length")
@@ -113,8 +113,8 @@ def _checked(request: h11.Request, parser: h11.Connection) -> Head | Violation:
         headers=headers,
         version=version.decode("ascii"),
         length=None if coding else int(length or 0),
-        keep_alive=version == b"1.1" and not _says(headers, b"connection", b"close"),
-        expects_continue=version == b"1.1" and _says(headers, b"expect", b"100-continue"),
+        keep_alive=version == b"1.1" and not _says(headers, found, b"connection", b"close"),
+        expects_continue=version == b"1.1" and _says(headers, found, b"expect", b"100-continue"),
         parser=parser,
     )
 
@@ -141,13 +141,14 @@ def _split(target: bytes) -> tuple[bytes, str, bytes] | Violation:
         return _malformed("the path is not UTF-8")
 
 
-def _says(headers: list[tuple[bytes, bytes]], name: bytes, token: bytes) -> bool:
+def _says(
+    headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes], name: bytes, token: bytes
+) -> bool:
     """Say whether a header that is a list of words, over however many lines, has this one."""
-    return any(
-        token in (word.strip() for word in value.lower().split(b","))
-        for found, value in headers
-        if found == name
-    )
+    if name not in found:
+        return False
+    lines = b",".join(value for line, value in headers if line == name)
+    return token in [word.strip() for word in lines.lower().split(b",")]
 
 
 def malformed(error: h11.RemoteProtocolError) -> Violation:

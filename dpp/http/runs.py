@@ -91,7 +91,7 @@ async def cancel_run(services: Services, request: Request) -> Answer | Problem:
         run_id
     )  # its node, or whoever waits for it, need not find out by polling
     status = 202 if isinstance(outcome, CancelAsked) else 200
-    log.info("cancel", run_id=str(run_id), tenant_id=request.tenant_id, trace_id=request.trace_id)
+    log.debug("cancel", run_id=str(run_id), tenant_id=request.tenant_id, trace_id=request.trace_id)
     return Answer(status, encode(run_view(outcome.run)), (NO_STORE, *cost_headers(outcome.run)))
 
 

@@ -95,7 +95,7 @@ async def _answer(
     if run is None:
         return DROPPED
     replayed = isinstance(admission, Exists)
-    log.info(
+    log.debug(
         "run submitted",
         run_id=str(run.run_id),
         tenant_id=run.tenant_id,

@@ -124,7 +124,10 @@ async def test_a_pack_gets_its_inputs_decoded(autojump_clock: MockClock) -> None
             BaseExceptionGroup("", [ValueError("a"), BaseExceptionGroup("", [PackRefused("b")])]),
             Failure(ErrorCode.PACK_REFUSED, "b"),
         ),
-        (ExceptionGroup("", [KeyError("a")]), Failure(ErrorCode.PACK_ERROR, "the pack raised KeyError")),
+        (
+            ExceptionGroup("", [KeyError("a")]),
+            Failure(ErrorCode.PACK_ERROR, "the pack raised KeyError"),
+        ),
     ],
 )
 async def test_what_a_pack_raises_is_its_own_and_pays_what_was_charged(

@@ -378,4 +378,3 @@ def test_order_and_answers_hold_whoever_holds_what(data: st.DataObject) -> None:
     for tenant_id, numbers in asked.items():
         served = [item.n for item in till.served if item.tenant_id == tenant_id]
         assert served == [n for n in numbers if n not in poisoned]
-

@@ -160,4 +160,3 @@ def test_stopping_in_order_has_no_bug() -> None:
 
     assert stopping.draining.is_set()
     assert stopping.bug is None
-

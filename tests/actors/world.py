@@ -53,7 +53,23 @@ PLANS = {
 Execute = Callable[[Ctx, Any], Awaitable[object]]
 
 
-@define(eq=False)
+class Line:
+    """A node's line to the store. Cut, nothing that the node says arrives, as after `kill -9`."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.cut = False
+
+    def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            if self.cut:
+                await trio.sleep_forever()
+            return await getattr(self.store, verb)(*args, **kwargs)
+
+        return ask
+
+
+@define(eq=False, repr=False)
 class World:
     """What outlives a node, and one node. `packs`: functions to execute, beside echo."""
 
@@ -65,12 +81,14 @@ class World:
     ring: Ring = field(factory=lambda: Ring(Random(SEED)))
     submissions: IntakeDesk = field(factory=lambda: IntakeDesk(2, 1000))
     settlements: SettlingDesk = field(factory=lambda: SettlingDesk(2, 1000))
+    line: Line = field(init=False)
     rounds: Rounds = field(init=False)
     attempts: Attempts = field(init=False)
     standing: Standing = field(init=False)
     board: Watchboard = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.line = Line(self.store)
         self.rounds = Rounds(self.ring)
         self.attempts = Attempts(self.rounds.freed)
         self.standing = Standing(self.node_id, self.attempts)
@@ -85,30 +103,34 @@ class World:
         own = (pack_of(name, function) for name, function in self.packs.items())
         return Registry.of(ECHO, *own)
 
-    async def serve(self, *, started: trio.Event | None = None) -> None:
+    async def serve(self) -> None:
         """Run the node until it has drained; raise the bug that made it."""
+        async with trio.open_nursery() as upkeep:
+            upkeep.start_soon(supervise, "reaper", self.reap, self.stopping.after)
+            await self.serve_without_reaper()
+            upkeep.cancel_scope.cancel(reason="drained")
+        if self.stopping.bug:
+            raise self.stopping.bug
+
+    async def serve_without_reaper(self) -> None:
+        """Run all of the node but its reaper until it has drained."""
         keep = partial(supervise, give_up=self.stopping.after)
         async with trio.open_nursery() as upkeep:
-            upkeep.start_soon(keep, "reaper", self.reap)
             upkeep.start_soon(keep, "follower", self.follow)
             async with trio.open_nursery() as settling, self.settlements:
-                settle = partial(settler, self.store, self.board.ended)
+                settle = partial(settler, self.line, self.board.ended)
                 settling.start_soon(
                     keep_lanes, "settler", self.settlements, settle, self.stopping.after
                 )
                 async with trio.open_nursery() as working:
                     working.start_soon(keep, "tenure", self.work)
                     async with trio.open_nursery() as intaking, self.submissions:
-                        admit = partial(intake, self.store, self.rounds.queued)
+                        admit = partial(intake, self.line, self.rounds.queued)
                         intaking.start_soon(
                             keep_lanes, "intake", self.submissions, admit, self.stopping.after
                         )
-                        if started is not None:
-                            started.set()
                         await self.stopping.draining.wait()
             upkeep.cancel_scope.cancel(reason="drained")
-        if self.stopping.bug:
-            raise self.stopping.bug
 
     async def work(self) -> None:
         """Keep one tenure."""
@@ -122,14 +144,14 @@ class World:
         )
         claim = partial(
             claimer,
-            self.store,
+            self.line,
             self.rounds,
             perform,
             packs=registry.pack_types,
             concurrency=self.concurrency,
         )
         await work(
-            self.store,
+            self.line,
             self.standing,
             self.stopping.draining,
             claim,
@@ -140,7 +162,7 @@ class World:
 
     async def reap(self) -> None:
         await reaper(
-            self.store,
+            self.line,
             self.standing.earlier_gone,
             interval_s=INTERVAL_S,
             scan_limit=100,
@@ -148,7 +170,7 @@ class World:
         )
 
     async def follow(self) -> None:
-        await follower(self.store, self.attempts, self.board, self.stopping.draining)
+        await follower(self.line, self.attempts, self.board, self.stopping.draining)
 
     async def tenant(self, tenant_id: str = "acme", plan: str = "unlimited") -> None:
         """Make a tenant with ten dollars."""

@@ -11,6 +11,7 @@ import pytest
 from dpp.store import roles
 from tests.conftest import TEMPLATE, Database
 from tests.oracle.money import Memory, violations
+from tests.store.examples import STORE_PLANS
 from tests.store.sessions import Sessions, open_sessions
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ async def admin(sessions: Sessions) -> Session:
 async def judged(store: PostgresStore, admin: Session) -> AsyncIterator[PostgresStore]:
     """Give the store, and let both judges look at its database when the test is over."""
     memory = Memory()
+    store.plans = STORE_PLANS
     yield store
     audit = await store.audit()
     found = await admin.run(lambda connection: violations(connection, memory))

@@ -33,7 +33,7 @@ select count(*) from pg_stat_activity
 
 
 class StoppableConnection(Connection):
-    """Stops before the first statement that contains `stop_before`, until it is let go."""
+    """Stops before the first statement that is or has a line `stop_before`, until it is let go."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -42,7 +42,7 @@ class StoppableConnection(Connection):
         self.let_go = asyncio.Event()
 
     async def _pause(self, query: str) -> None:
-        if self.stop_before is not None and self.stop_before in query:
+        if self.stop_before in query.splitlines():
             self.stop_before = None
             self.stopped.set()
             await self.let_go.wait()
@@ -118,7 +118,7 @@ class Session:
         *,
         before: str = "commit",
     ) -> Running[T]:
-        """Start a transaction and return when it stands before `before`, with all locks it took."""
+        """Start a transaction and return when it stands before `before`, with all its locks."""
         self.connection.stop_before = before
         running = start(nursery, lambda: self.run(verb))
 

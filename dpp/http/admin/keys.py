@@ -5,7 +5,7 @@ from quart import Quart
 from dpp import keys
 from dpp.http.admin.desk import NO_TENANT, Desk, Outcome, answers, insist, read_body, told
 from dpp.http.admin.tenants import record
-from dpp.http.admin.views import Listing, key_view, new_key_view
+from dpp.http.admin.views import Listing, key_view, with_key
 from dpp.http.admin.wire import Change, NewKeyBody
 from dpp.http.problems import Problem
 from dpp.ports import NewKey
@@ -28,7 +28,7 @@ async def create(desk: Desk, tenant: str) -> Outcome:
     if key is None:
         return NO_TENANT
     record("key created", tenant, body, key_id=key.key_id, scopes=list(key.scopes))
-    return told(201, new_key_view(key, minted.text))
+    return told(201, with_key(key_view(key), key.key_id, minted.text))
 
 
 async def list_(desk: Desk, tenant: str) -> Outcome:

@@ -15,7 +15,7 @@ from dpp.http.admin.desk import (
     refuse_plan,
     told,
 )
-from dpp.http.admin.views import Listing, new_tenant_view, tenant_view
+from dpp.http.admin.views import Listing, tenant_view, with_key
 from dpp.http.admin.wire import Change, NewTenantBody, PlanBody
 from dpp.http.problems import Problem, invalid
 from dpp.keys import SCOPES
@@ -55,7 +55,7 @@ async def create(desk: Desk) -> Outcome:
     if isinstance(tenant, TenantExists):
         return Problem("tenant-exists", f"tenant {body.tenant_id} exists; nothing was changed")
     record("tenant created", body.tenant_id, body, plan=body.plan, deposit_usd=body.deposit_usd)
-    return told(201, new_tenant_view(tenant, minted.key_id, minted.text))
+    return told(201, with_key(tenant_view(tenant), minted.key_id, minted.text))
 
 
 async def list_(desk: Desk) -> Outcome:

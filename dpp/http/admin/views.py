@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from dpp.http.views import BudgetView, budget_view
 from dpp.ports import Audit, Finding, Key, Node, Tenant
@@ -23,20 +23,6 @@ class TenantView:
     budget: BudgetView
 
 
-@frozen(kw_only=True)
-class NewTenantView:
-    """A tenant as it was made. `api_key` is in this answer alone."""
-
-    tenant_id: str
-    plan: str
-    suspended: bool
-    frozen: bool
-    created_at: datetime
-    key_id: str
-    api_key: str
-    budget: BudgetView
-
-
 @frozen
 class KeyView:
     """A key, without its secret."""
@@ -47,19 +33,6 @@ class KeyView:
     created_at: datetime
     expires_at: datetime | None
     revoked: bool
-
-
-@frozen(kw_only=True)
-class NewKeyView:
-    """A key as it was made. `api_key` is in this answer alone."""
-
-    key_id: str
-    tenant_id: str
-    scopes: Sequence[str]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked: bool
-    api_key: str
 
 
 @frozen
@@ -130,37 +103,15 @@ def tenant_view(tenant: Tenant) -> TenantView:
     )
 
 
-def new_tenant_view(tenant: Tenant, key_id: str, api_key: str) -> NewTenantView:
-    """Return a new tenant with the one sight of its key."""
-    return NewTenantView(
-        tenant_id=tenant.tenant_id,
-        plan=tenant.plan,
-        suspended=tenant.suspended,
-        frozen=tenant.frozen,
-        created_at=tenant.created_at,
-        key_id=key_id,
-        api_key=api_key,
-        budget=budget_view(tenant.budget),
-    )
+def with_key(view: TenantView | KeyView, key_id: str, api_key: str) -> dict[str, Any]:
+    """Return what was made with the one sight of its key."""
+    return {**asdict(view, recurse=False), "key_id": key_id, "api_key": api_key}
 
 
 def key_view(key: Key) -> KeyView:
     """Return a key as the admin API shows it."""
     return KeyView(
         key.key_id, key.tenant_id, key.scopes, key.created_at, key.expires_at, key.revoked
-    )
-
-
-def new_key_view(key: Key, api_key: str) -> NewKeyView:
-    """Return a new key with the one sight of it."""
-    return NewKeyView(
-        key_id=key.key_id,
-        tenant_id=key.tenant_id,
-        scopes=key.scopes,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        revoked=key.revoked,
-        api_key=api_key,
     )
 
 

@@ -1,0 +1,376 @@
+"""The management listener: metrics, the admin API by token, and hypercorn under guard."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from attrs import define
+
+from dpp import keys, metrics
+from dpp.faults import StoreUnavailable
+from dpp.http import listener, management
+from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
+from dpp.http.admin.desk import Desk
+from dpp.keys import SCOPES
+from tests.conftest import PLANS
+from tests.http.server import Wire, get
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dpp.store.postgres import PostgresStore
+
+TOKEN = "a-token-of-the-operators"
+
+
+@define
+class Admin:
+    """A running management listener."""
+
+    address: tuple[str, int]
+    http: httpx.AsyncClient
+    stopping: trio.Event
+
+    async def ask(self, method: str, path: str, token: str = TOKEN, **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
+        return await self.http.request(method, path, headers=headers, **more)
+
+    async def post(self, path: str, **body: Any) -> httpx.Response:
+        return await self.ask("POST", f"/admin/v1{path}", json=body)
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self.ask("GET", f"/admin/v1{path}")
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Wire]:
+        async with await trio.open_tcp_stream(*self.address) as stream:
+            yield Wire(stream)
+
+
+@pytest.fixture
+async def admin(store: PostgresStore) -> AsyncIterator[Admin]:
+    """Run the management listener on the test's store."""
+    app = admin_app(Desk(store, PLANS, secrets.token_bytes), TOKEN)
+    stopping = trio.Event()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as handlers:
+            sockets = listener.bind("127.0.0.1", 0)
+            serve = partial(management.serve, app, sockets, handlers, stopping)
+            (address,) = await handlers.start(serve)
+            url = "http://{}:{}".format(*address)
+            async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+                yield Admin(address, http, stopping)
+            stopping.set()
+
+
+def problem(answer: httpx.Response) -> str:
+    document = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert document["status"] == answer.status_code
+    assert document["request_id"] == answer.headers["x-request-id"]
+    return f"{answer.status_code} {document['type'].rpartition('/')[2].rpartition('#')[2]}"
+
+
+async def test_tenant_is_made_with_a_key_that_works_and_its_first_money(
+    admin: Admin, store: PostgresStore
+) -> None:
+    made = await admin.post("/tenants", tenant_id="acme", plan="basic", deposit_usd="10.00")
+    shown = await admin.get("/tenants/acme")
+    tenant = made.json()
+    presented = keys.parse(tenant["api_key"])
+
+    assert made.status_code == 201
+    assert set(tenant) == {
+        *("tenant_id", "plan", "suspended", "frozen", "created_at", "key_id", "api_key", "budget"),
+    }
+    assert tenant["budget"] == {
+        "deposited_usd": "10.00",
+        "available_usd": "10.00",
+        "held_usd": "0.00",
+        "spent_usd": "0.00",
+        "currency": "USD",
+    }
+    assert made.headers["cache-control"] == "no-store"
+    assert presented is not None
+    stored = await store.find_key(presented.key_id)
+    assert stored is not None
+    assert stored.secret_sha256 == presented.secret_sha256
+    assert stored.scopes == SCOPES
+    assert shown.json() == {
+        name: value for name, value in tenant.items() if name not in ("api_key", "key_id")
+    }
+
+
+async def test_tenant_that_exists_is_409_and_stays_as_it_is(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic", deposit_usd="10.00")
+
+    again = await admin.post("/tenants", tenant_id="acme", plan="unlimited", deposit_usd="5.00")
+
+    assert problem(again) == "409 tenant-exists"
+    assert (await admin.get("/tenants/acme")).json()["plan"] == "basic"
+    assert (await admin.get("/tenants/acme")).json()["budget"]["deposited_usd"] == "10.00"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"tenant_id": "Acme", "plan": "basic"}, "/tenant_id"),
+        ({"tenant_id": "x" * 64, "plan": "basic"}, "/tenant_id"),
+        ({"tenant_id": "a\n", "plan": "basic"}, "/tenant_id"),
+        ({"tenant_id": "acme", "plan": "none"}, "/plan"),
+        ({"tenant_id": "acme"}, "/plan"),
+        ({"tenant_id": "acme", "plan": "basic", "deposit_usd": "-1"}, "/deposit_usd"),
+        ({"tenant_id": "acme", "plan": "basic", "deposit_usd": 10}, "/deposit_usd"),
+        ({"tenant_id": "acme", "plan": "basic", "other": 1}, "/other"),
+        ({"tenant_id": "acme", "plan": "basic", "operator": "a\0b"}, ""),
+    ],
+)
+async def test_bad_tenant_is_refused_by_name(
+    admin: Admin, body: dict[str, Any], pointer: str
+) -> None:
+    answer = await admin.post("/tenants", **body)
+
+    if pointer:
+        assert problem(answer) == "422 invalid-request"
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    else:
+        assert problem(answer) == "400 malformed-json"
+    assert (await admin.get("/tenants")).json()["items"] == []
+
+
+async def test_tenants_are_listed_by_name_page_by_page(admin: Admin) -> None:
+    for name in ("c", "a", "b"):
+        await admin.post("/tenants", tenant_id=name, plan="basic")
+
+    first = (await admin.get("/tenants?limit=2")).json()
+    second = (await admin.get(f"/tenants?limit=2&cursor={first['next_cursor']}")).json()
+
+    assert [tenant["tenant_id"] for tenant in first["items"]] == ["a", "b"]
+    assert [tenant["tenant_id"] for tenant in second["items"]] == ["c"]
+    assert second["next_cursor"] is None
+    assert problem(await admin.get("/tenants?cursor=x")) == "422 invalid-request"
+    assert problem(await admin.get("/tenants?limit=0")) == "422 invalid-request"
+
+
+async def test_plan_suspension_and_resumption(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+
+    plan = await admin.post("/tenants/acme/plan", plan="unlimited", operator="me", reason="asked")
+    suspended = await admin.post("/tenants/acme:suspend", reason="unpaid")
+    resumed = await admin.post("/tenants/acme:resume")
+
+    assert plan.json()["plan"] == "unlimited"
+    assert (suspended.json()["suspended"], resumed.json()["suspended"]) == (True, False)
+    assert problem(await admin.post("/tenants/acme/plan", plan="none")) == "422 invalid-request"
+
+
+async def test_keys_are_made_listed_and_revoked(admin: Admin) -> None:
+    first = (await admin.post("/tenants", tenant_id="acme", plan="basic")).json()["key_id"]
+
+    made = await admin.post("/tenants/acme/keys", scopes=["runs:read"], lives_s=600)
+    revoked = await admin.post(f"/tenants/acme/keys/{first}:revoke")
+    again = await admin.post(f"/tenants/acme/keys/{first}:revoke")
+    listed = (await admin.get("/tenants/acme/keys")).json()["items"]
+
+    assert made.status_code == 201
+    assert made.json()["scopes"] == ["runs:read"]
+    assert made.json()["expires_at"] is not None
+    assert revoked.json() == again.json() == {"key_id": first, "revoked": True}
+    assert [(key["key_id"], key["revoked"]) for key in listed] == [
+        (first, True),
+        (made.json()["key_id"], False),
+    ]
+    assert "api_key" not in listed[0]
+    assert problem(await admin.post("/tenants/acme/keys", scopes=["all"])) == "422 invalid-request"
+    assert problem(await admin.post("/tenants/acme/keys/none:revoke")) == "404 not-found"
+
+
+async def test_money_is_booked_once_per_reference(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+    deposit = {"amount_usd": "5.00", "reference": "inv-7"}
+
+    first = await admin.post("/tenants/acme/deposits", **deposit)
+    again = await admin.post("/tenants/acme/deposits", **deposit)
+    other = await admin.post("/tenants/acme/deposits", amount_usd="6.00", reference="inv-7")
+    kind = await admin.post("/tenants/acme/withdrawals", **deposit)
+    out = await admin.post("/tenants/acme/withdrawals", amount_usd="2.00", reference="w-1")
+    over = await admin.post("/tenants/acme/withdrawals", amount_usd="3.01", reference="w-2")
+
+    assert (first.status_code, first.json()) == (200, again.json())
+    assert first.json()["budget"]["available_usd"] == "5.00"
+    assert (problem(other), problem(kind)) == ("422 reference-reused", "422 reference-reused")
+    assert out.json()["budget"]["deposited_usd"] == "3.00"
+    assert problem(over) == "402 budget-exceeded"
+    assert over.json()["available_usd"] == "3.00"
+
+
+async def test_unknown_tenant_is_404_everywhere(admin: Admin) -> None:
+    answers = [
+        await admin.get("/tenants/none"),
+        await admin.get("/tenants/none/keys"),
+        await admin.post("/tenants/none/keys"),
+        await admin.post("/tenants/none/plan", plan="basic"),
+        await admin.post("/tenants/none:suspend"),
+        await admin.post("/tenants/none/deposits", amount_usd="1", reference="r"),
+        await admin.post("/tenants/none/keys/x:revoke"),
+    ]
+
+    assert {problem(answer) for answer in answers} == {"404 not-found"}
+
+
+async def test_books_are_shown(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic", deposit_usd="10.00")
+
+    audit = (await admin.get("/audit")).json()
+
+    assert audit["ok"] is True
+    assert audit["findings"] == []
+    assert {"name", "claim", "offenders"} == set(audit["invariants"][0])
+    assert (await admin.get("/findings")).json() == {"items": [], "next_cursor": None}
+    assert (await admin.get("/nodes")).json() == {"items": [], "next_cursor": None}
+
+
+async def test_metrics_need_no_token_and_the_rest_does(admin: Admin) -> None:
+    shown = await admin.http.get("/metrics")
+    answers = [
+        await admin.http.get("/admin/v1/tenants"),
+        await admin.http.get("/admin/v1/none"),
+        await admin.ask("GET", "/admin/v1/tenants", "wrong"),
+        await admin.ask("GET", "/admin/v1/tenants", TOKEN + "x"),
+        await admin.ask("GET", "/admin/v1/tenants", headers={"Authorization": f"Basic {TOKEN}"}),
+    ]
+
+    assert shown.status_code == 200
+    assert "http_requests_total" in shown.text
+    assert {problem(answer) for answer in answers} == {"401 unauthorized"}
+    assert problem(await admin.get("/none")) == "404 not-found"
+    assert problem(await admin.ask("DELETE", "/admin/v1/tenants")) == "405 method-not-allowed"
+
+
+async def test_wrong_tokens_are_limited_and_the_right_one_is_not_locked_out(admin: Admin) -> None:
+    wrong = [
+        problem(await admin.ask("GET", "/admin/v1/tenants", f"guess-{n}"))
+        for n in range(FAILURES_A_MINUTE + 3)
+    ]
+
+    assert wrong == ["401 unauthorized"] * FAILURES_A_MINUTE + ["429 quota-exceeded"] * 3
+    assert (await admin.get("/tenants")).status_code == 200
+
+
+async def test_bodies_are_read_as_strictly_as_on_the_public_side(admin: Admin) -> None:
+    path, json_type = "/admin/v1/tenants", {"Content-Type": "application/json"}
+    twice = b'{"tenant_id": "a", "tenant_id": "b", "plan": "basic"}'
+    answers = [
+        await admin.ask("POST", path, content=twice, headers=json_type),
+        await admin.ask("POST", path, content=b"{}", headers={"Content-Type": "text/plain"}),
+        await admin.ask("POST", path, content=b"x" * 100_000, headers=json_type),
+        await admin.ask(
+            "POST", path, content=b"\x1f\x8b", headers={**json_type, "Content-Encoding": "gzip"}
+        ),
+    ]
+
+    assert [problem(answer) for answer in answers] == [
+        "400 malformed-json",
+        "415 unsupported-media-type",
+        "413 payload-too-large",
+        "415 unsupported-media-type",
+    ]
+
+
+async def test_lost_answer_is_asked_again_under_the_same_identity(
+    admin: Admin, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = store.create_tenant
+    asked = 0
+
+    async def lose_the_first(tenant: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        made = await create(tenant)
+        if asked == 1:
+            raise StoreUnavailable
+        return made
+
+    monkeypatch.setattr(store, "create_tenant", lose_the_first)
+    made = await admin.post("/tenants", tenant_id="acme", plan="basic", deposit_usd="1.00")
+
+    assert (made.status_code, asked) == (201, 2)
+    presented = keys.parse(made.json()["api_key"])
+    assert presented is not None
+    assert await store.find_key(presented.key_id) is not None
+
+
+BROKEN = {
+    "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+    "upgrade to h2c": get("/metrics", "Upgrade: h2c", "HTTP2-Settings: A", "Connection: Upgrade"),
+    "WebSocket with trailing bytes": get(
+        "/metrics",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    + b"\x81\x05hello",
+    "WebSocket with a non-ASCII protocol": get(
+        "/metrics",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: \xe9",
+    ),
+    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "bytes of another protocol": bytes(range(256)) * 8,
+    "non-ASCII path": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "absolute form": get("http://x:99999/metrics"),
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "head over the limit": get("/metrics", "X: " + "x" * 40_000),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_no_connection_takes_the_listener_down(admin: Admin, name: str) -> None:
+    async with admin.connect() as wire:
+        with trio.move_on_after(5):
+            await wire.send(BROKEN[name])
+            await wire.stream.send_eof()
+            answer = await wire.rest()
+            assert b" 101 " not in answer.partition(b"\r\n")[0]
+
+    assert (await admin.http.get("/metrics")).status_code == 200
+
+
+async def test_bug_of_a_connection_is_counted_and_ends_it_alone(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = metrics.http_connection_faults_total
+    before = faults._value.get()
+
+    async def bug(*_args: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("planted")
+
+    monkeypatch.setattr(management.Http1, "_check_protocol", bug)
+    async with admin.connect() as wire:
+        await wire.send(get("/metrics"))
+        assert await wire.ended()
+    monkeypatch.undo()
+
+    assert (await admin.http.get("/metrics")).status_code == 200
+    assert faults._value.get() == before + 1
+
+
+def test_renamed_private_parts_of_hypercorn_are_noticed_at_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    management.check_private_names()
+    monkeypatch.delattr("hypercorn.trio.tcp_server.TCPServer._read_data")
+
+    with pytest.raises(AssertionError, match="hypercorn changed: TCPServer has no _read_data"):
+        management.check_private_names()
