@@ -41,8 +41,8 @@ FINE = Fault()
 class Faults:
     """The plan of what goes wrong, and the log of what was asked.
 
-    `down`: every call is refused. `silent`: none is answered, and each is given up. `poisoned`: runs that no batch
-    can hold, as if the database refused their rows.
+    `down`: every call is refused. `silent`: none is answered, and each is given up. `poisoned`:
+    runs that no batch can hold, as if the database refused their rows.
     """
 
     calls: list[str] = field(factory=list)

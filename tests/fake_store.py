@@ -371,7 +371,11 @@ class FakeStore:
 
     async def expire_runs(self, seen: Sequence[Seen]) -> int:
         def body() -> int:
-            late = [row for row in self._still(seen) if row.expires_at <= self.now()]
+            late = [
+                row
+                for row in self._still(seen)
+                if row.lease_epoch == 0 and row.expires_at <= self.now()
+            ]
             for row in late:
                 seq = self.rows.budgets[row.tenant_id].seq + 1
                 ending = settlement.ending(row.as_live_run(), uuid4(), seq, Status.EXPIRED, ZERO)

@@ -35,6 +35,10 @@ class Books:
         """Ask for the first value of the first row."""
         return (await self.rows(query, *args))[0][0]
 
+    async def execute(self, script: str) -> None:
+        """Run statements as superuser."""
+        await self.bridge.run(partial(_execute, self.node, script))
+
     async def judge(self) -> None:
         """Let the product's audit and the tests' own look at the books."""
         audit = await trio.to_thread.run_sync(audit_of, self.node)
@@ -72,6 +76,14 @@ async def _rows(node: NodeProcess, query: str, args: Sequence[Any]) -> Sequence[
     connection = await _connect(node)
     try:
         return await connection.fetch(query, *args)
+    finally:
+        await connection.close()  # noqa: ASYNC102 - asyncio, where nobody cancels it
+
+
+async def _execute(node: NodeProcess, script: str) -> None:
+    connection = await _connect(node)
+    try:
+        await connection.execute(script)
     finally:
         await connection.close()  # noqa: ASYNC102 - asyncio, where nobody cancels it
 

@@ -49,6 +49,8 @@ class NodeProcess:
     management_url: str = ""
     _process: subprocess.Popen[bytes] | None = None
     _began_at: float = 0.0
+    _lines: list[dict[str, Any]] = field(factory=list)  # of the last log, as far as it was read
+    _read: int = 0
 
     # ── the process ──────────────────────────────────────────────────────────────────────────────
 
@@ -62,6 +64,7 @@ class NodeProcess:
             file.write_text(self.config)
             command += ["--config", str(file)]
         self.logs.append(self.home / f"log.{len(self.logs)}")
+        self._lines, self._read = [], 0
         self._began_at = time.perf_counter()
         with self.logs[-1].open("wb") as log:
             self._process = subprocess.Popen(
@@ -167,8 +170,12 @@ class NodeProcess:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what the last start has logged so far; a line that is being written is left out."""
-        whole, _, _ = self.logs[-1].read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        with self.logs[-1].open("rb") as log:
+            log.seek(self._read)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._read += len(whole + newline)
+        self._lines += map(json.loads, whole.splitlines())
+        return [*self._lines]
 
     def text(self) -> str:
         """Return all that was ever logged."""

@@ -78,7 +78,7 @@ async def claiming(
     await store.take_lease(lease, lease_s=3600, hand_back=())
     hall = Hall(world, store, Tenure(lease, world.attempts, trio.CancelScope()))
 
-    async def claim(runs: trio.Nursery) -> None:
+    async def claim() -> None:
         with hall.here.trust:
             await claimer(
                 store,
@@ -91,8 +91,8 @@ async def claiming(
                 concurrency=concurrency,
             )
 
-    async with trio.open_nursery() as nursery, trio.open_nursery() as runs:
-        nursery.start_soon(claim, runs)
+    async with trio.open_nursery() as runs:
+        runs.start_soon(claim)
         await wait_all_tasks_blocked()
         yield hall
         world.stopping.begin("the test is over")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -257,9 +258,7 @@ async def test_a_thread_is_left_behind_at_the_end_of_the_box() -> None:
     async def pack(ctx: Ctx, _: object) -> object:
         return await ctx.in_thread(release.wait)
 
-    import threading
-
-    release = threading.Event()
+    release = Event()
     attempt = Attempt.of(claimed(timebox_s=1), asked_at=trio.current_time() - 0.9)
 
     outcome = await outcome_of(pack, attempt)

@@ -88,10 +88,9 @@ async def test_a_batch_waits_once_and_answers_in_order(autojump_clock: MockClock
 
 
 async def test_what_waits_is_one_transaction(autojump_clock: MockClock) -> None:
-    async with open_intake() as front:
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(front.desk.submit, asked())
+    async with open_intake() as front, trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(front.desk.submit, asked())
 
     assert front.store.faults.calls.count("submit_runs") <= 2
     assert len(front.store.rows.submissions) == 20
@@ -208,10 +207,9 @@ async def test_whatever_submit_fails_a_client_that_asks_again_has_each_run_once(
             await world.tenant(tenant_id)
         calls = len(world.store.faults.calls)
         world.store.faults.fail_call(calls + n, Fault(StoreUnavailable("cut"), after=after))
-        async with open_intake(world.store) as front:
-            async with trio.open_nursery() as nursery:
-                for submission in submissions:
-                    nursery.start_soon(submit_until_answered, front, submission)
+        async with open_intake(world.store) as front, trio.open_nursery() as nursery:
+            for submission in submissions:
+                nursery.start_soon(submit_until_answered, front, submission)
 
         assert set(world.store.rows.submissions) == {one.run_id for one in submissions}
         assert audit(world.store.rows).ok

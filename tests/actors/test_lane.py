@@ -118,12 +118,11 @@ async def open_desk(
         parked_max=parked_max,
         waiting_max=waiting_max,
     )
-    async with trio.open_nursery() as nursery:
-        async with trio.open_nursery() as asking:
-            desk.nursery = asking
-            nursery.start_soon(lane.run)
-            yield desk
-            desk.mailbox.close()
+    async with trio.open_nursery() as nursery, trio.open_nursery() as asking:
+        desk.nursery = asking
+        nursery.start_soon(lane.run)
+        yield desk
+        desk.mailbox.close()
 
 
 def of(tenant_id: str, *numbers: int) -> list[Item]:
@@ -302,14 +301,13 @@ async def test_an_outage_is_ridden_out_behind_the_same_mailbox(autojump_clock: M
         await Lane(name="lane", mailbox=mailbox, verb=verb, alone=give_a_bug).run()
 
     bugs: list[BaseException] = []
-    async with trio.open_nursery() as nursery:
-        async with lanes:
-            nursery.start_soon(keep_lanes, "lane", lanes, actor, bugs.append)
-            for _ in range(10):
-                with pytest.raises(StoreUnavailable):
-                    await lanes.of("a").ask(Item("a", 1))
-            away = False
-            answer = await lanes.of("a").ask(Item("a", 1))
+    async with trio.open_nursery() as nursery, lanes:
+        nursery.start_soon(keep_lanes, "lane", lanes, actor, bugs.append)
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                await lanes.of("a").ask(Item("a", 1))
+        away = False
+        answer = await lanes.of("a").ask(Item("a", 1))
 
     assert (answer, bugs) == ("done 1", [])
 

@@ -1,0 +1,111 @@
+"""Load on a real node that remembers what was asked and what was answered, across its deaths.
+
+Each sender submits one run after another, of several kinds, for one tenant. A request without an
+answer, or with a 503, is *unknown*: the replay of it later must be answered, and by one run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import httpx
+import trio
+from attrs import define, field
+
+from tests.node_client import Client, connected, submission
+
+PAUSE_S = 0.05  # after a refused connection: the node is away
+# What a run does and what that must cost, whichever attempt is the one that settles.
+KINDS: Sequence[tuple[dict[str, Any], str, str]] = (
+    ({}, "COMPLETED", "0.00"),
+    ({"cost_usd": "0.001", "message": "paid"}, "COMPLETED", "0.001"),
+    ({"cost_usd": "0.002", "sleep_s": 0.05}, "COMPLETED", "0.002"),
+    ({"cost_usd": "0.003", "sleep_s": 0.5}, "COMPLETED", "0.003"),
+    ({"fail": True}, "FAILED", "0.005"),
+    ({"fail": True, "cost_usd": "0.006", "sleep_s": 0.2}, "FAILED", "0.006"),
+)
+
+
+@define(eq=False)
+class Asked:
+    """One submission: what was sent, what must come of it, and the run that was answered."""
+
+    tenant: str
+    key: str
+    body: dict[str, Any]
+    status: str
+    cost: str
+    run_id: str | None = None  # acknowledged
+
+
+@define(eq=False)
+class Load:
+    """All that was ever asked of the node. `tenants`: name → API key."""
+
+    tenants: dict[str, str]
+    dice: Random
+    asked: list[Asked] = field(factory=list)
+    refused: int = 0  # 503, each with its Retry-After
+    lost: int = 0  # no answer at all
+    _numbers: itertools.count[int] = field(factory=itertools.count)
+
+    def new(self, tenant: str) -> Asked:
+        """Make up a submission."""
+        inputs, status, cost = self.dice.choice(KINDS)
+        body = submission(inputs=inputs, priority=self.dice.randrange(10))
+        asked = Asked(tenant, f"load-{next(self._numbers)}", body, status, cost)
+        self.asked.append(asked)
+        return asked
+
+    async def send(self, url: str, tenant: str, stop: trio.Event) -> None:
+        """Submit one run after another until told to stop."""
+        async with connected(url, self.tenants[tenant]) as client:
+            while not stop.is_set():
+                if not await self.ask(client, self.new(tenant)):
+                    with trio.move_on_after(PAUSE_S):
+                        await stop.wait()
+
+    async def ask(self, client: Client, asked: Asked) -> bool:
+        """Send one submission, for the first time or again; False = no definite answer."""
+        try:
+            answer = await client.ask(
+                "POST", "/v1/runs", json=asked.body, headers={"Idempotency-Key": asked.key}
+            )
+        except httpx.TransportError:
+            self.lost += 1
+            return False
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) >= 1
+            self.refused += 1
+            return False
+        assert answer.status_code == 201, answer.text
+        run_id = answer.json()["run_id"]
+        assert asked.run_id in (None, run_id), f"{asked.key} named {asked.run_id}, now {run_id}"
+        asked.run_id = run_id
+        return True
+
+    async def replay(self, url: str) -> int:
+        """Ask again, once each, everything that was ever asked; returns how many were unknown."""
+        unknown = sum(asked.run_id is None for asked in self.asked)
+        for tenant, key in self.tenants.items():
+            async with connected(url, key) as client:
+                for asked in [one for one in self.asked if one.tenant == tenant]:
+                    assert await self.ask(client, asked), f"{asked.key} has no definite answer"
+        return unknown
+
+    async def check(self, url: str) -> None:
+        """Wait for the end of every run that was asked for; each ended as its inputs say, once."""
+        for tenant, key in self.tenants.items():
+            mine = [asked for asked in self.asked if asked.tenant == tenant]
+            async with connected(url, key) as client:
+                for asked in mine:
+                    assert asked.run_id is not None
+                    run = await client.ended(asked.run_id)
+                    assert (run["status"], run["cost"]["actual_usd"]) == (asked.status, asked.cost)
+                    assert run["idempotency_key"] == asked.key
+                    asked_message = asked.body["inputs"].get("message")
+                    assert run["result"] in (None, {"message": asked_message})
+        assert len({asked.run_id for asked in self.asked}) == len(self.asked)
