@@ -11,6 +11,7 @@ was asked. Nothing is claimed once the node drains or the lease is gone.
 """
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -19,7 +20,7 @@ import trio
 from attrs import define, field
 
 from dpp.actors.attempts import Attempt
-from dpp.actors.ring import REFRESH_S, Ring
+from dpp.actors.ring import REFRESH_S, Ring, Round
 from dpp.actors.tenure import Tenure
 from dpp.actors.wake import Wake, when
 from dpp.faults import ClaimUnknown, StoreUnavailable
@@ -31,6 +32,7 @@ TENANTS = 10  # a claim: 10 of each of 10 settle 1.5 × as fast as one of each o
 PER_TENANT = 10
 POLL_S_MIN = 0.005  # while runs end here: what a capped tenant waits for its next run
 POLL_S_MAX = 0.05  # the same when polls find nothing
+VAIN_MAX = 3  # looks: a tenant without a cap is not asked for each time that a run of it ends
 SCAN_MAX = 1000  # tenants: a few milliseconds of index probes
 ASK_AGAIN_S = 0.1  # for an unknown claim: the old backend may hold the lease row for seconds
 
@@ -45,26 +47,52 @@ class Rounds:
 
     ring: Ring
     wake: Wake = field(factory=Wake)
-    scanned: str = ""  # the scan goes on after this tenant
+    scan_after: str = ""  # the scan goes on after this tenant
     full: bool = False  # the claimer waits for a place
     again: set[str] = field(factory=set)  # tenants whose runs ended here since the last look
+    looked: set[str] = field(factory=set)  # those that are in the ring for that alone
+    vain: Counter[str] = field(factory=Counter)  # looks in a row that found nothing
 
     def queued(self, tenant_id: str) -> None:
         """Hear that a tenant has new runs."""
+        self.looked.discard(tenant_id)
         self.ring.add(tenant_id)
         self.wake.ring()
 
     def freed(self, tenant_id: str) -> None:
         """Hear that a run ended here: its tenant and this node have one less."""
-        if self.full or not self.again:
+        if self.full:
             self.wake.ring()
-        self.again.add(tenant_id)
+        if self.vain[tenant_id] < VAIN_MAX:
+            if not self.again:
+                self.wake.ring()
+            self.again.add(tenant_id)
 
     def look_again(self) -> None:
         """Let the tenants whose runs ended be asked for: a cap may have kept others waiting."""
         for tenant_id in self.again:
-            self.ring.add(tenant_id)
+            if tenant_id not in self.ring:
+                self.looked.add(tenant_id)
+                self.ring.add(tenant_id)
         self.again.clear()
+
+    def scanned(self, found: Sequence[str], now: float) -> None:
+        """Take a scan in. Who waits although its last claim left nothing may well have a cap."""
+        for tenant_id in found:
+            if tenant_id not in self.ring:
+                self.vain.pop(tenant_id, None)
+        self.scan_after = found[-1] if len(found) == SCAN_MAX else ""
+        self.ring.refreshed(found, now)
+
+    def claimed(self, asked: Round, per_tenant: int, claimed: Sequence[Claimed]) -> None:
+        """Learn from a claim."""
+        self.ring.claimed(asked, per_tenant, claimed)
+        looked = self.looked.intersection(turn.tenant_id for turn in asked.turns)
+        self.looked -= looked
+        self.vain.update(looked)
+        for run in claimed:
+            if run.tenant_id in looked:
+                del self.vain[run.tenant_id]
 
 
 async def claimer(
@@ -79,7 +107,8 @@ async def claimer(
     concurrency: int,
 ) -> None:
     """Claim for this tenure until the node drains; each attempt is a task of `runs`."""
-    claiming = Claiming(store, rounds, here, partial(adopt, execute, here, runs), tuple(packs))
+    start = partial(adopt, execute, here, runs)
+    claiming = Claiming(store, rounds, here, draining, start, tuple(packs))
     pause_s = POLL_S_MIN
     look_at = trio.current_time()
     async with trio.open_nursery() as nursery:
@@ -129,15 +158,15 @@ class Claiming:
     store: Claims
     rounds: Rounds
     here: Tenure
+    draining: trio.Event
     adopt: Callable[[Sequence[Claimed], float], None]
     packs: tuple[str, ...]
 
     async def scan(self) -> None:
         """Look for tenants with queued runs, whoever took their submits."""
         asked_at = trio.current_time()
-        found = await self.store.queued_tenants(self.rounds.scanned, SCAN_MAX)
-        self.rounds.scanned = found[-1] if len(found) == SCAN_MAX else ""
-        self.rounds.ring.refreshed(found, asked_at)
+        found = await self.store.queued_tenants(self.rounds.scan_after, SCAN_MAX)
+        self.rounds.scanned(found, asked_at)
         self.rounds.ring.spent(trio.current_time() - asked_at)
 
     async def claim(self, free: int) -> bool:
@@ -160,7 +189,7 @@ class Claiming:
         self.adopt(claimed, asked_at)
         if asked.unbounded:
             self.rounds.ring.spent(trio.current_time() - asked_at)
-        self.rounds.ring.claimed(asked, per_tenant, claimed)
+        self.rounds.claimed(asked, per_tenant, claimed)
         return bool(claimed)
 
     async def _ask(self, claim: Claim) -> list[Claimed] | LeaseGone:
@@ -168,7 +197,7 @@ class Claiming:
             return await self.store.claim_runs(claim)
         except ClaimUnknown as unknown:
             log.warning("claim unknown", detail=str(unknown))
-        while True:
+        while not self.draining.is_set():
             known = self.here.attempts.fences()  # before asking: what ends meanwhile is no news
             try:
                 held = await self.store.claimed_under(self.here.lease)
@@ -178,3 +207,4 @@ class Claiming:
             if isinstance(held, LeaseGone):
                 return held
             return [run for run in held if run.fence not in known]
+        return []  # noqa: ASYNC910  # whatever it was, it is handed back with the lease

@@ -52,6 +52,9 @@ class Ring:
     def __len__(self) -> int:
         return len(self._added)
 
+    def __contains__(self, tenant_id: str) -> bool:
+        return tenant_id in self._added
+
     def add(self, tenant_id: str) -> None:
         """Let the tenant be asked for, after all that stand there already."""
         if tenant_id in self._added or len(self._added) < self._tenants_max:

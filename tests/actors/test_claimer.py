@@ -231,6 +231,41 @@ async def test_a_capped_tenant_goes_on_soon_after_its_run_ended(autojump_clock: 
             await hall.end(hall.started[-1])
 
 
+async def test_a_tenant_without_a_cap_is_not_asked_for_at_each_end(
+    autojump_clock: MockClock,
+) -> None:
+    async with claiming() as hall:
+        for _ in range(50):
+            await hall.submit()
+            hall.world.rounds.queued("acme")
+            await trio.sleep(0.1)
+            await hall.end(hall.started[-1])
+            await trio.sleep(0.1)
+
+    assert hall.claims() <= 50 + 5
+
+
+async def test_a_tenant_whose_cap_shows_late_is_found_by_the_scan(
+    autojump_clock: MockClock,
+) -> None:
+    async with claiming(plan="one_at_a_time") as hall:
+        for _ in range(5):  # one at a time anyway: looking again is in vain
+            await hall.submit()
+            hall.world.rounds.queued("acme")
+            await trio.sleep(0.1)
+            await hall.end(hall.started[-1])
+            await trio.sleep(0.1)
+        await hall.submit(runs=20)
+        hall.world.rounds.queued("acme")
+        await trio.sleep(0.1)
+        await hall.end(hall.started[-1])
+        await trio.sleep(SCAN_S)
+        for n in range(7, 20):
+            assert len(hall.started) == n
+            await hall.end(hall.started[-1])
+            await trio.sleep(POLL_S_MAX + 0.01)
+
+
 async def test_a_bound_hides_a_late_commit_no_longer_than_a_refresh(
     autojump_clock: MockClock,
 ) -> None:
@@ -351,6 +386,22 @@ async def test_a_claim_under_a_lost_lease_ends_the_tenure(
 
         assert hall.here.trust.cancelled_caught
         assert hall.started == []
+
+
+async def test_an_unknown_claim_is_left_to_the_end_of_the_lease_by_a_draining_node(
+    autojump_clock: MockClock,
+) -> None:
+    async with claiming() as hall:
+        await hall.submit()
+        hall.store.faults.fail("claim_runs", Fault(ClaimUnknown("cut"), after=True))
+        hall.world.rounds.queued("acme")
+        hall.store.faults.fail("claimed_under", Fault(StoreUnavailable()))
+        await wait_all_tasks_blocked()
+        hall.store.faults.down = True
+        await trio.sleep(1)
+        hall.world.stopping.begin("SIGTERM")
+
+    assert trio.current_time() < 1.2
 
 
 async def test_nothing_is_claimed_for_a_draining_node(autojump_clock: MockClock) -> None:

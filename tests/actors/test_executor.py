@@ -380,9 +380,15 @@ async def test_a_cancellation_that_nobody_asked_for_is_the_pack_s_bug(
                 raise
         raise kept[0]
 
-    outcome = await outcome_of(pack)
+    outcomes: list[Outcome] = []
 
-    assert outcome == failed(ErrorCode.PACK_ERROR, "the pack raised Cancelled")
+    async def run() -> None:
+        outcomes.append(await outcome_of(pack))
+
+    async with trio.open_nursery() as nursery:  # which would swallow it
+        nursery.start_soon(run)
+
+    assert outcomes == [failed(ErrorCode.PACK_ERROR, "the pack raised Cancelled")]
 
 
 async def test_an_interrupt_is_nobody_s_outcome(autojump_clock: MockClock) -> None:

@@ -179,6 +179,32 @@ async def test_more_held_tenants_than_may_be_waited_for_are_tried_again(
     assert len(desk.answers) == 18
 
 
+async def test_a_tenant_that_is_tried_again_in_parts_keeps_its_order(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_desk(Till(held={"a", "b"}), batch_max=3, waiting_max=1) as desk:
+        desk.ask(*of("a", 100))
+        await trio.sleep(1)
+        desk.ask(*of("b", *range(10)))  # the one waiter is taken: these are tried again and again
+        await trio.sleep(1)
+        desk.till.release("b")
+        await trio.sleep(1)
+        desk.till.release("a")
+
+    assert desk.till.served == [*of("b", *range(10)), *of("a", 100)]
+
+
+async def test_a_batch_in_halves_keeps_the_order_of_a_tenant_that_comes_free_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_desk(Till(held={"a"}, poisoned={9})) as desk:
+        desk.ask(*of("a", 1), *of("b", 2), *of("a", 3), *of("b", 9))
+        await trio.sleep(2.5 * COMMIT_S)  # the whole batch was refused, the first half is through
+        desk.till.release("a")
+
+    assert [item.n for item in desk.till.served if item.tenant_id == "a"] == [1, 3]
+
+
 async def test_what_cannot_be_parked_is_dropped(autojump_clock: MockClock) -> None:
     async with open_desk(Till(held={"a"}), parked_max=5) as desk:
         desk.ask(*of("a", *range(12)), *of("b", 99))

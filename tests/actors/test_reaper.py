@@ -311,6 +311,15 @@ async def test_an_outage_in_which_no_lease_can_lapse_delays_nothing(
         assert one.waiting() == [run_id]
 
 
+def test_a_long_interval_is_no_outage() -> None:
+    calm = Calm(lease_s=8, interval_s=5, answered_at=0)
+
+    for n in range(1, 10):
+        calm.answered(n * 5.5)
+
+    assert calm.waits_until < 0
+
+
 async def test_runs_expire_during_the_wait_after_an_outage(autojump_clock: MockClock) -> None:
     async with reaping() as one:
         submission = asked()

@@ -306,6 +306,15 @@ async def test_ending_a_lease_is_bounded(autojump_clock: MockClock) -> None:
     assert len(world.standing.owed) == 1
 
 
+async def test_a_lease_is_ended_although_all_is_cancelled(autojump_clock: MockClock) -> None:
+    world = World()
+    with trio.move_on_after(5):
+        async with alone(world):
+            await trio.sleep_forever()
+
+    assert world.store.rows.leases == {}
+
+
 async def test_nothing_is_settled_for_a_lapsed_tenure(autojump_clock: MockClock) -> None:
     async with working(sleep_s=35) as node:
         node.world.store.faults.silent = True

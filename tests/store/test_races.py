@@ -394,7 +394,8 @@ async def test_a_reference_that_is_being_inserted_holds_nobody_up(
         claimed = await claim(judged, lease)
         answers = await judged.submit_runs([submission()], wait=False)
         assert (await judged.renew_lease(lease, lease_s=LEASE_S)).held
-        assert await judged.end_runs([end(claimed[0])], wait=False) == [SETTLED]
+        if table != "live_runs":  # which the end deletes
+            assert await judged.end_runs([end(claimed[0])], wait=False) == [SETTLED]
     await admin.execute("commit")
 
     assert ids(claimed) == [one.run_id]
@@ -658,7 +659,8 @@ async def test_a_run_that_is_being_claimed_does_not_expire(
     await make_tenant(judged)
     one = await create(judged)
     lease = await take_lease(judged)
-    await admin.execute("update dpp.live_runs set expires_at = dpp.now() - interval '1 minute'")
+    past = "available_at = dpp.now() - interval '2 hours', expires_at = dpp.now() - interval '1 minute'"
+    await admin.execute(f"update dpp.live_runs set {past}")
     unstarted = await judged.unstarted_runs(ALL)
     claimer = await sessions.open()  # it judges by a clock of an hour ago
     await claimer.execute("select set_config('dpp.fake_now', (now() - '1 hour'::interval)::text, false)")
@@ -773,7 +775,7 @@ async def test_twenty_calls_at_once_under_a_limit_of_ten_are_exactly_ten(
     judged: PostgresStore,
 ) -> None:
     await make_tenant(judged, plan="basic")
-    asked = [submission(max_cost=1) for _ in range(20)]
+    asked = [submission(max_cost=DOLLAR // 100) for _ in range(20)]
 
     answers = await at_once([partial(judged.submit_runs, [one], wait=True) for one in asked])
 
@@ -782,7 +784,7 @@ async def test_twenty_calls_at_once_under_a_limit_of_ten_are_exactly_ten(
     limited = [answer for answer in answered if isinstance(answer, RateLimited)]
     assert len(limited) == 10
     assert {answer.window.reset_s for answer in limited} <= {59, 60}
-    assert await budget_of(judged) == (10 * DOLLAR, 10 * DOLLAR - 10, 10, 0)
+    assert await budget_of(judged) == (10 * DOLLAR, 99 * DOLLAR // 10, DOLLAR // 10, 0)
 
 
 async def test_a_submit_asked_again_waits_for_its_old_backend_and_tells_the_truth(
