@@ -5,14 +5,23 @@ An embedded database is migrated when its node starts; these are for an external
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
 import click
 
+from dpp import datadir
 from dpp.cli.command import Command, Group, with_session
-from dpp.cli.exits import Exit
+from dpp.cli.exits import Exit, Stop, Trouble
 from dpp.cli.session import Session
+
+IN_USE = Trouble(
+    "node-running",
+    "A node works on this database: without its tables it would end at once.",
+    "DPP changed nothing.",
+    "Stop the node first, then ask again. A node of this release applies them anew at its start.",
+)
 
 
 @click.group("migrate", cls=Group)
@@ -21,7 +30,7 @@ def migrate() -> None:
 
 
 def _ask(session: Session, action: str, **more: Any) -> dict[str, Any]:
-    config = session.node_config()
+    config = session.node_config(quiet=True)
     import trio
 
     from dpp import node
@@ -42,9 +51,14 @@ def up(session: Session) -> None:
 
 @migrate.command("down", cls=Command)
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.option("--yes", is_flag=True, help="Do not ask; without a terminal nobody is asked.")
 @with_session
-def down(session: Session, count: int) -> None:
-    """Take back the last migration. What only its tables held is lost."""
+def down(session: Session, count: int, *, yes: bool) -> None:
+    """Take back the last migration: what only its tables held is lost."""
+    if session.config().database.embedded and datadir.running(session.data_dir()) is not None:
+        raise Stop(Exit.NEGATIVE, IN_USE)
+    if sys.stdin and sys.stdin.isatty() and not yes:
+        click.confirm("What only its tables hold will be lost. Go on?", abort=True, err=True)
     taken = _ask(session, "down", count=count)["taken_back"]
     session.out.say("\n".join(f"took back {name}" for name in taken) or "nothing to take back")
 

@@ -60,6 +60,7 @@ class Output:
         *,
         title: str | None = None,
         numbers: Sequence[str] = (),
+        heads: bool = True,
     ) -> None:
         """Print a table for people; the columns in `numbers` stand to the right."""
         if self.as_json:
@@ -68,16 +69,17 @@ class Output:
         from rich.text import Text
 
         look: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
-        table = Table(title=title, title_justify="left", **look)
-        for column in columns:
-            table.add_column(column, justify="right" if column in numbers else "left")
+        table = Table(title=title, title_justify="left", show_header=heads, **look)
+        for column in columns:  # folded where the terminal is narrow: nothing is cut off
+            right = column in numbers
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text("" if cell is None else clean(cell)) for cell in row))
         self.console().print(table)
 
     def pairs(self, pairs: Mapping[str, object], *, title: str | None = None) -> None:
         """Print names and values, one a line."""
-        self.table(("", ""), pairs.items(), title=title)
+        self.table(("", ""), pairs.items(), title=title, heads=False)
 
     def console(self) -> Console:
         """Return rich's console on stdout."""

@@ -91,7 +91,7 @@ class Bar:
         status = TextColumn("{task.fields[status]:<10}", markup=False)
         note = TextColumn("{task.fields[note]}", markup=False)
         bar = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        console = Console(stderr=True, markup=False, emoji=False)
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
         self._progress = Progress(SpinnerColumn(), status, *bar, note, console=console)
         self._progress.start()
         return self
@@ -107,6 +107,7 @@ class Bar:
     def __call__(self, run: Run) -> None:
         """Show the run as it is now."""
         if self._task is None:
+            self._progress.console.print(f"run {run.run_id}")  # to find it again after Ctrl-C
             self._task = self._progress.add_task("", total=None, status="", note="")
         known = run.ended or run.progress is not None
         fraction = 1.0 if run.ended else run.progress.fraction if run.progress else 0.0

@@ -19,10 +19,17 @@ from dpp.cli.session import Session
 @with_session
 def serve(session: Session, listen: str | None, management: str | None, *, demo: bool) -> None:
     """Run a node until SIGTERM or Ctrl-C, then drain it."""
-    config = session.node_config(listen=listen, management=management)
+    config = session.node_config(tell=False, listen=listen, management=management)
     import trio
 
     from dpp import node
 
-    trio.run(partial(node.serve, config, data_dir=session.data_dir(), demo=demo))
+    try:
+        trio.run(partial(node.serve, config, data_dir=session.data_dir(), demo=demo))
+    except Exception as error:
+        addresses = (
+            f"http.listen {config.http.listen}, management.listen {config.management.listen}"
+        )
+        error.add_note(f"The addresses are {addresses}.")
+        raise
     session.out.result({"status": "stopped"})

@@ -27,23 +27,31 @@ class Session:
     data_dir_flag: str | None = None
     _config: Config | None = None
 
-    def config(self, **flags: str | None) -> Config:
-        """Return the configuration with these flags on top; raises `ConfigErrors`."""
+    def config(self, *, tell: bool = True, **flags: str | None) -> Config:
+        """Return the configuration with these flags on top; raises `ConfigErrors`.
+
+        Its warnings come out once, here or, with `tell` off, where the node logs them.
+        """
         from dpp import config
 
         if self._config is None or flags:
             given = {"data_dir": self.data_dir_flag, **flags}
             self._config = config.load(given, os.environ, self.config_file)
-            for warning in self._config.warnings:
+            for warning in self._config.warnings if tell else ():
                 self.out.note(f"warning: {warning}")
         return self._config
 
-    def node_config(self, **flags: str | None) -> Config:
-        """Return the configuration for what runs here and now, and log as it says."""
+    def node_config(self, *, quiet: bool = False, tell: bool = True, **flags: str | None) -> Config:
+        """Return the configuration for what runs here and now, and log as it says.
+
+        `quiet`: by default only what a command that lasts a moment has to warn of.
+        """
         from dpp import config, logs
 
-        chosen = self.config(**flags)
-        logs.configure(chosen.log.level, chosen.log.format, secrets=config.secrets(chosen))
+        chosen = self.config(tell=tell, **flags)
+        asked = chosen.origins["log.level"] != "default"
+        level = "WARNING" if quiet and not asked else chosen.log.level
+        logs.configure(level, chosen.log.format, secrets=config.secrets(chosen))
         return chosen
 
     def data_dir(self) -> Path:

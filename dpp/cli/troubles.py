@@ -6,8 +6,10 @@ is a matter of configuration. Whatever is not named here is a bug and keeps its 
 
 from __future__ import annotations
 
+import errno
+import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpp.cli.exits import Exit, Stop, Trouble
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
     from dpp.client.faults import Problem
     from dpp.settings import ConfigError
 
+# SQLSTATEs, and classes of them, that come before any work: no connection, no such login, no such
+# database, and a server that is just starting, which a restart of the node does mend.
+LOGIN = {
+    "08": Exit.NEGATIVE,
+    "28": Exit.CONFIGURATION,
+    "3D": Exit.CONFIGURATION,
+    "57P03": Exit.NEGATIVE,
+}
+BIND = {
+    errno.EADDRINUSE: Exit.NEGATIVE,  # the other may end: a restart may mend it
+    errno.EADDRNOTAVAIL: Exit.NEGATIVE,
+    errno.EACCES: Exit.CONFIGURATION,
+}
 START = "Start one with `dpp serve`, or name the right one with DPP_URL and DPP_MANAGEMENT_URL."
 TODO: Mapping[str, str] = {
     "budget-exceeded": "Deposit more (`dpp deposit TENANT AMOUNT`), or lower --max-cost.",
@@ -23,6 +38,7 @@ TODO: Mapping[str, str] = {
     "max-cost-too-high": "Lower --max-cost, or give the tenant another plan.",
     "tenant-suspended": "`dpp tenant resume TENANT` lets it submit again.",
     "tenant-frozen": "`dpp audit` shows the open finding.",
+    "internal-error": "Report it with the lines of the log.",
     "unauthorized": "Check the key or token: `dpp key create TENANT` makes another key.",
     "tenant-exists": "`dpp tenant show TENANT` shows it; `dpp key create TENANT` makes it a key.",
     "reference-reused": "Use another --reference for another transfer.",
@@ -33,13 +49,17 @@ TODO: Mapping[str, str] = {
 
 
 def explain(error: BaseException) -> Stop | None:
-    """Return how the command ends by this error; None = a bug."""
-    for leaf in _leaves(error):
-        for known in (_of_stop, _of_client, _of_configuration, _of_node):
-            stop = known(leaf)
-            if stop is not None:
-                return stop
-    return None
+    """Return how the command ends by this error; None = a bug, alone or in a group with others."""
+    stops = [_of_leaf(leaf, getattr(error, "__notes__", ())) for leaf in _leaves(error)]
+    return None if None in stops else stops[0]
+
+
+def _of_leaf(error: BaseException, notes: Sequence[str]) -> Stop | None:
+    for known in (_of_stop, _of_client, _of_configuration, _of_node, _of_database):
+        stop = known(error)
+        if stop is not None:
+            return stop
+    return _of_listener(error, notes)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -117,3 +137,31 @@ def _of_node(error: BaseException) -> Stop | None:
         what = words[0] or str(error)
         return Stop(Exit.CONFIGURATION, Trouble("start-refused", what, words[1], words[2]))
     return None
+
+
+def _of_database(error: BaseException) -> Stop | None:
+    """A database that does not answer, or lets nobody in: what an operator has to look at."""
+    did = "DPP changed nothing."
+    asyncpg = sys.modules.get("asyncpg")
+    if asyncpg is not None and isinstance(error, asyncpg.PostgresError):
+        state = str(error.sqlstate or "")
+        status = LOGIN.get(state, LOGIN.get(state[:2]))
+        if status is None:
+            return None
+        todo = "Check database.url, and the user, password and database that it names."
+        return Stop(status, Trouble("database-refused", f"The database says: {error}.", did, todo))
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        what = f"The database does not answer: {str(error) or type(error).__name__}."
+        todo = "Start it, or correct database.url and database.migrations_url."
+        return Stop(Exit.NEGATIVE, Trouble("database-unreachable", what, did, todo))
+    return None
+
+
+def _of_listener(error: BaseException, notes: Sequence[str]) -> Stop | None:
+    """An address that the node cannot listen on; errors of files name their file, this one none."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in BIND:
+        return None
+    what = " ".join([f"The node cannot listen: {error.strerror}.", *notes])
+    todo = "End what listens there, or name other addresses (--listen, --management)."
+    trouble = Trouble("address", what, "DPP did not start.", todo)
+    return Stop(BIND[error.errno], trouble)

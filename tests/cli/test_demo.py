@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -161,6 +162,7 @@ def test_it_shows_a_live_bar_on_a_terminal(place: Path) -> None:
     assert demo.wait(60) == Exit.GOOD, seen.decode(errors="replace")
     assert b"COMPLETED" in seen
     assert b"100%" in seen
+    assert re.search(rb"run [0-9a-f]{8}-", seen)
     assert "━".encode() in seen
 
 
@@ -182,6 +184,8 @@ def test_it_stays_up_until_it_is_told_to_end_and_ends_in_order(
 
 def test_a_node_that_dies_ends_the_demo_with_its_last_words(place: Path) -> None:
     with staying(place) as demo:
+        pid_file = place / "dpp-demo" / datadir.POSTGRES / "postmaster.pid"
+        postmaster = int(pid_file.read_text().split()[0])
         os.kill(node_pid(place), signal.SIGKILL)
         demo.process.wait(60)
         said = demo.said()
@@ -189,6 +193,7 @@ def test_a_node_that_dies_ends_the_demo_with_its_last_words(place: Path) -> None
     assert demo.process.returncode == Exit.NEGATIVE
     assert "ended with status -9" in said
     assert "The last lines of its log:" in said
+    assert not lives(postmaster)
 
 
 def test_a_demo_that_is_killed_takes_its_node_along(place: Path) -> None:

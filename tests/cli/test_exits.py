@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -168,8 +169,26 @@ def test_a_data_directory_that_only_an_operator_can_mend_ends_with_78() -> None:
     }
 
 
-def test_a_bug_is_explained_by_nobody() -> None:
+def test_a_bug_is_explained_by_nobody_not_even_beside_something_known() -> None:
+    known = DataDirError("It is not ours.", did="", remedy="")
+
     assert explain(ValueError("bug")) is None
+    assert explain(ExceptionGroup("", [known, ValueError("bug")])) is None
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    error = ExceptionGroup("", [OSError(errno.EADDRINUSE, "Address already in use")])
+    error.add_note("The addresses are http.listen 127.0.0.1:8080.")
+
+    stop = explain(error)
+
+    assert stop is not None
+    assert (stop.status, stop.trouble.code) == (Exit.NEGATIVE, "address")
+    assert "127.0.0.1:8080" in stop.trouble.what
+
+
+def test_a_file_that_cannot_be_read_is_no_address() -> None:
+    assert explain(OSError(errno.EACCES, "Permission denied", "dpp.toml")) is None
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -101,6 +102,16 @@ class Child:
             self.process.wait()
             return None
 
+    def stop_postgres(self) -> None:
+        """End the PostgreSQL that a killed node left behind: else it runs until the next demo."""
+        data, pid = self.path / datadir.POSTGRES, self.postmaster()
+        with suppress(OSError):  # gone by itself
+            if pid is not None and Path(f"/proc/{pid}/cwd").readlink() == data.resolve():
+                process = os.pidfd_open(pid)
+                signal.pidfd_send_signal(process, signal.SIGINT)  # a fast shutdown
+                select.select([process], [], [], STOP_S)  # readable once it has ended
+                os.close(process)
+
     def ended(self) -> Stop:
         """Return the trouble of a node that ended by itself, with the last lines of its log."""
         status = self.process.wait()
@@ -139,6 +150,7 @@ def started(path: Path, *, listen: str, management: str, config: Path) -> Iterat
             yield child
         finally:
             child.stop()
+            child.stop_postgres()
 
 
 def lives(pid: int) -> bool:

@@ -97,7 +97,8 @@ def _first_ahead(level: float, weight: float, ahead: Callable[[float], bool]) ->
         return level
     grows = level > 0
     bound = (NUMBER_MAX - 1 if grows else 2 * WEIGHT_MIN) - weight  # inside, whatever is rounded
-    step = math.copysign(1e-9 * min(abs(level), weight + level), level)
+    # Where two scores are level as they are, the threshold is 0: a step of 0 would never get past.
+    step = math.copysign(1e-9 * (min(abs(level), weight + level) or weight), level)
     low, high = level, level + step
     while not ahead(high):
         if high == bound:
