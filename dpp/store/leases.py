@@ -63,6 +63,7 @@ async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool
 async def hand_back_runs(connection: Connection, fences: Sequence[Fence]) -> int:
     """Requeue attempts of a living lease that its node does not know, no attempt spent."""
     async with transaction(connection):
+        await queries.lock_runs.fetch(connection, run_ids=[fence.run_id for fence in fences])
         return await endings.requeue(connection, [(fence, 0) for fence in fences])
 
 

@@ -25,6 +25,7 @@ from dpp.packs.decision.model import NUMBER_MAX, WEIGHT_MIN, Flip, MethodName
 from dpp.packs.decision.table import CELLS_A_STEP, Table
 
 CONFIRMED_MAX = 16  # thresholds tried in earnest: many only where some lie within a billionth
+DOUBLINGS_MAX = 200  # from a billionth of the least weight to the largest number
 HALVINGS = 30  # of the last doubling: to the 1e-9 part of the way past the threshold
 
 Change: TypeAlias = tuple[int, float]  # of the weight of a criterion, by its place
@@ -100,11 +101,15 @@ def _first_ahead(level: float, weight: float, ahead: Callable[[float], bool]) ->
     # Where two scores are level as they are, the threshold is 0: a step of 0 would never get past.
     step = math.copysign(1e-9 * (min(abs(level), weight + level) or weight), level)
     low, high = level, level + step
-    while not ahead(high):
+    for _ in range(DOUBLINGS_MAX):
+        if ahead(high):
+            break
         if high == bound:
             return None
         low, step = high, 2 * step
         high = min(level + step, bound) if grows else max(level + step, bound)
+    else:
+        return None
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if ahead(middle) else (middle, high)
