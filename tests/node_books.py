@@ -1,4 +1,4 @@
-"""A real node's database, looked at past the node: rows, stamps, and the two judges of its books."""
+"""A real node's database, looked at past the node: rows, stamps, and the two judges of its books."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Books:
-    """Each question takes a connection of its own: the server may have been killed since the last."""
+    """Each question takes a connection of its own: the server may have been killed since the last."""  # noqa: E501
 
     node: NodeProcess
     bridge: Bridge

@@ -1,4 +1,4 @@
-"""A client of a real node: httpx on real sockets, one tenant's key, and what tests ask for often."""
+"""A client of a real node: httpx on real sockets, one tenant's key, and what tests ask for often."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Client:
         return await until(look)
 
     async def books(self) -> tuple[Any, Any, int]:
-        """Return budget, last transfers and how many of the last runs there are: all of a small tenant."""
+        """Return budget, last transfers and how many of the last runs there are: all of a small tenant."""  # noqa: E501
         budget, transfers = await self.get("/v1/budget"), await self.get("/v1/transfers", limit=200)
         runs = await self.get("/v1/runs", limit=200)
         return budget, transfers["items"], len(runs["items"])
@@ -113,7 +113,7 @@ async def connected(url: str, key: str | None = None, name: str = "") -> AsyncIt
 async def until(look: Callable[[], Awaitable[T]], *, soon_s: float = SOON_S) -> T:
     """Return what `look` finds, as soon as that is something."""
     with trio.fail_after(soon_s):
-        while not (found := await look()):
+        while not (found := await look()):  # noqa: ASYNC110
             await trio.sleep(LOOK_S)
     return found
 

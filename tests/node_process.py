@@ -169,7 +169,7 @@ class NodeProcess:
     # ── its log ──────────────────────────────────────────────────────────────────────────────────
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what the last start has logged so far; a line that is being written is left out."""
+        """Return what the last start has logged so far; a line that is being written is left out."""  # noqa: E501
         with self.logs[-1].open("rb") as log:
             log.seek(self._read)
             whole, newline, _ = log.read().rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""Admission: precedence line by line, windows to the microsecond, and a batch that is only a batch."""
+"""Admission: precedence line by line, windows to the microsecond, and a batch that is only a batch."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -188,9 +188,7 @@ def test_a_dead_key_does_not_even_learn_that_its_run_exists() -> None:
 
 def test_a_dead_key_is_its_own_affair() -> None:
     dead, alive = submission(key_id="dead"), submission()
-    read = Books(
-        accounts={"acme": account()}, earlier={}, dead_keys=frozenset({"dead"}), now=NOW
-    )
+    read = Books(accounts={"acme": account()}, earlier={}, dead_keys=frozenset({"dead"}), now=NOW)
 
     answers = decide([dead, alive], read, {"plan": PLAN})
 
@@ -309,7 +307,9 @@ def test_twenty_at_once_under_a_limit_of_ten_are_exactly_ten() -> None:
     answers = decide(batch, books(acme=account()), {"plan": plan})
 
     created = [answer for answer in answers if isinstance(answer, Created)]
-    assert [answer.window for answer in created] == [Window(10, left, 60) for left in range(9, -1, -1)]
+    assert [answer.window for answer in created] == [
+        Window(10, left, 60) for left in range(9, -1, -1)
+    ]
     assert answers[10:] == [RateLimited(Window(10, 0, 60))] * 10
 
 
@@ -443,14 +443,17 @@ def played(
     return answers, read
 
 
-@given(st.lists(requests, max_size=24), st.fixed_dictionaries(dict.fromkeys(TENANTS, tenants)), st.data())
+@given(
+    st.lists(requests, max_size=24),
+    st.fixed_dictionaries(dict.fromkeys(TENANTS, tenants)),
+    st.data(),
+)
 def test_an_answer_does_not_depend_on_how_the_sequence_was_cut_into_batches(
     sequence: list[Submission], before: dict[str, Account], data: st.DataObject
 ) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(min_value=0, max_value=len(sequence)))))
     batches = [
-        sequence[start:stop]
-        for start, stop in itertools.pairwise([0, *cuts, len(sequence)])
+        sequence[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(sequence)])
     ]
 
     together, books_together = played([sequence], before)
@@ -506,5 +509,3 @@ def test_asking_everything_again_creates_nothing(
     again = decide(created, after, BATCH_PLANS)
 
     assert again == [Exists(one.run_id) for one in created]
-
-

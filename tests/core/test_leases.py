@@ -19,14 +19,13 @@ from dpp.leases import (
 from dpp.runs import ErrorCode, Failure
 
 FREE = EndFree(
-    Failure(
-        ErrorCode.LOST_LEASE, "the platform lost 3 attempts at this run; nothing is charged"
-    )
+    Failure(ErrorCode.LOST_LEASE, "the platform lost 3 attempts at this run; nothing is charged")
 )
 
 
 @given(
-    st.floats(min_value=0, max_value=1e6), st.floats(min_value=0.1, max_value=3600, exclude_min=True)
+    st.floats(min_value=0, max_value=1e6),
+    st.floats(min_value=0.1, max_value=3600, exclude_min=True),
 )
 def test_trust_ends_before_the_row_however_late_the_answer(asked_at: float, lease_s: float) -> None:
     trusted = trusted_until(asked_at, lease_s)
@@ -34,9 +33,7 @@ def test_trust_ends_before_the_row_however_late_the_answer(asked_at: float, leas
     assert asked_at < trusted < asked_at + lease_s
 
 
-@pytest.mark.parametrize(
-    ("lease_s", "trusted"), [(30.0, 29.0), (5.0, 4.0), (2.0, 1.6), (1.0, 0.8)]
-)
+@pytest.mark.parametrize(("lease_s", "trusted"), [(30.0, 29.0), (5.0, 4.0), (2.0, 1.6), (1.0, 0.8)])
 def test_the_margin_is_a_second_and_less_for_short_leases(lease_s: float, trusted: float) -> None:
     assert trusted_until(0.0, lease_s) == pytest.approx(trusted)
     assert trusted_until(0.0, lease_s) >= lease_s - MARGIN_S
@@ -47,7 +44,9 @@ def test_the_margin_is_a_second_and_less_for_short_leases(lease_s: float, truste
     list(itertools.product(Lapse, [False, True], range(4))),
 )
 def test_every_lost_attempt_has_one_consequence(
-    lapse: Lapse, cancel_asked: bool, attempts_spent: int  # noqa: FBT001  # a row of a table
+    lapse: Lapse,
+    cancel_asked: bool,  # noqa: FBT001
+    attempts_spent: int,  # a row of a table
 ) -> None:
     table: dict[tuple[bool, Lapse], TakeBack] = {
         (True, Lapse.HANDED_BACK): EndCanceled(),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from dpp import admission, settlement
 from dpp.admission import Account, Books, Created
 from dpp.leases import Fence
-
 from dpp.ledger import (
     EarlierTransfer,
     Kind,
@@ -204,13 +203,17 @@ acts = st.one_of(
     st.tuples(st.just("post"), postings),
     st.tuples(st.just("submit"), st.integers(min_value=1, max_value=12)),
     st.tuples(
-        st.just("end"), st.integers(min_value=0, max_value=3), st.integers(min_value=0, max_value=100)
+        st.just("end"),
+        st.integers(min_value=0, max_value=3),
+        st.integers(min_value=0, max_value=100),
     ),
 )
 
 
 @given(st.lists(acts, max_size=40))
-def test_the_budget_is_the_fold_of_the_ledger_after_every_fact(acts: list[tuple[object, ...]]) -> None:
+def test_the_budget_is_the_fold_of_the_ledger_after_every_fact(
+    acts: list[tuple[object, ...]],
+) -> None:
     books = Ledgered()
     books.post(evolve(posting(Kind.DEPOSIT, 20), reference="start"))
 

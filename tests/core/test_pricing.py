@@ -75,13 +75,13 @@ def test_the_least_reserve_is_the_lower_of_floor_and_cap(rule: FeeRule, least: i
         (
             FeeRule(),
             "5000/20000/100000",
-            "pay what the pack charged; a run that fails by itself costs at least 2% of its"
+            "pay what the pack charged; a run that fails by itself costs at least 2% of its"  # noqa: ISC004
             " reserve, not under $0.005, not over $0.10 or the reserve",
         ),
         (
             FeeRule(floor=Micros(0), percent_ppm=12_345, cap=Micros(1)),
             "0/12345/1",
-            "pay what the pack charged; a run that fails by itself costs at least 1.2345% of its"
+            "pay what the pack charged; a run that fails by itself costs at least 1.2345% of its"  # noqa: ISC004
             " reserve, not under $0.00, not over $0.000001 or the reserve",
         ),
         (

@@ -1,4 +1,4 @@
-"""The loader of queries: names become numbers, and a wrong name is an error here, not on the server."""
+"""The loader of queries: names become numbers, and a wrong name is an error here, not on the server."""  # noqa: E501
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_every_status_is_reached_from_a_queued_run() -> None:
 
 def test_sql_lists_the_same_statuses() -> None:
     assert words("endings_status") == {str(status) for status in TERMINAL}
-    live = re.search(r"lease_id IS NULL\)? THEN '(\w+)'.*?ELSE '(\w+)'", SCHEMA, re.DOTALL | re.I)
+    live = re.search(r"lease_id IS NULL\)? THEN '(\w+)'.*?ELSE '(\w+)'", SCHEMA, re.DOTALL | re.I)  # noqa: FURB167
     assert live is not None
     assert live.groups() == ("QUEUED", "PROCESSING")
 

@@ -77,7 +77,11 @@ def rows(*runs: LiveRun, ended: dict[UUID, EndedRun] | None = None, seq: int = 7
 
 
 def end_of(
-    run: LiveRun, outcome: Outcome | None = None, *, ending_id: UUID = ENDING, lease_id: UUID = LEASE
+    run: LiveRun,
+    outcome: Outcome | None = None,
+    *,
+    ending_id: UUID = ENDING,
+    lease_id: UUID = LEASE,
 ) -> End:
     fence = Fence(run.run_id, lease_id, run.lease_epoch)
     return End(ending_id, run.tenant_id, fence, outcome or completed(100))
@@ -111,7 +115,7 @@ def decide_one(run: LiveRun, outcome: Outcome) -> Plan:
 )
 @pytest.mark.parametrize("cancel_asked", [False, True])
 @pytest.mark.parametrize("attempts_spent", [0, 2])
-def test_the_outcome_says_who_pays(  # noqa: PLR0913  # a row of a table
+def test_the_outcome_says_who_pays(  # a row of a table
     outcome: Outcome,
     status: Status,
     cost: int,

@@ -90,7 +90,11 @@ def test_the_table_here_covers_the_table_there() -> None:
             UNKNOWN,
         ),
         (asyncpg.InterfaceError("another operation is in progress"), BUG, BUG),
-        (asyncpg.InternalClientError("got result for unknown protocol state 3"), RECONNECT, UNKNOWN),
+        (
+            asyncpg.InternalClientError("got result for unknown protocol state 3"),
+            RECONNECT,
+            UNKNOWN,
+        ),
         (_base.ProtocolError("insufficient data in buffer"), RECONNECT, UNKNOWN),
         (ConnectionRefusedError(111, "refused"), AWAY, UNKNOWN),
         (ConnectionResetError(104, "reset"), AWAY, UNKNOWN),

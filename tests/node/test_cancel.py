@@ -1,4 +1,4 @@
-"""How a run ends before it is done, and who pays: cancel, time box, ceiling, failure of the pack."""
+"""How a run ends before it is done, and who pays: cancel, time box, ceiling, failure of the pack."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_cancel_of_a_running_run_is_felt_soon_and_costs_what_was_charged(
         "select finished_at from dpp.endings where run_id = $1::text::uuid", run_id
     )
     felt_s = (ended_at - asked_at).total_seconds()
-    print(f"a cancel was felt after {felt_s:.2f} s")
+    print(f"a cancel was felt after {felt_s:.2f} s")  # noqa: T201
     assert 0 < felt_s < FELT_S
     assert (await client.get("/v1/budget"))["available_usd"] == "9.997"
 

@@ -59,7 +59,7 @@ async def test_a_tenant_with_2000_queued_runs_does_not_delay_one_with_one(
     # Each of the five waited for places that were taken and for what a claim or two had taken:
     # the crowd is asked first, asked for all places once, and the places come free.
     assert queued > CROWD / 2, "the crowd was served before the quiet tenant came"
-    print(f"{before} runs of the crowd started while 5 runs of the quiet tenant waited")
+    print(f"{before} runs of the crowd started while 5 runs of the quiet tenant waited")  # noqa: T201
     assert before <= 5 * 3 * PLACES
     await books.judge()
 

@@ -60,7 +60,7 @@ async def start(node: NodeProcess) -> None:
 async def test_killed_at_any_moment_every_acknowledged_run_ends_once(
     fresh_node: StartNode, books_of: BooksOf
 ) -> None:
-    print(f"DPP_TEST_SEED={SEED}")
+    print(f"DPP_TEST_SEED={SEED}")  # noqa: T201
     dice = Random(SEED)
     node = fresh_node()
     books = books_of(node)
@@ -79,7 +79,9 @@ async def test_killed_at_any_moment_every_acknowledged_run_ends_once(
         unknown = await load.replay(node.url)
         await load.check(node.url)
         await books.judge()
-        print(f"round {round_}: killed after {after_s:.2f} s, {len(load.asked)} asked, {unknown} unknown")
+        print(  # noqa: T201
+            f"round {round_}: killed after {after_s:.2f} s, {len(load.asked)} asked, {unknown} unknown"  # noqa: E501
+        )
     ended = await books.value("select count(*) from dpp.endings")
     spent = await books.value("select sum(spent) from dpp.budgets")
     cost = await books.value("select sum(cost) from dpp.endings")
@@ -113,7 +115,7 @@ async def test_runs_of_a_killed_node_are_claimable_within_6_s_of_its_start(
     rows = await until(all_again)
     # Requeued, as the database stamped it: the lease that the dead node held had 30 s to go.
     waited_s = max((row["available_at"] - begun_at(node)).total_seconds() for row in rows)
-    print(f"claimable after {waited_s:.2f} s, ready after {node.ready_s:.2f} s")
+    print(f"claimable after {waited_s:.2f} s, ready after {node.ready_s:.2f} s")  # noqa: T201
     assert waited_s < CLAIMABLE_S
     assert {(row["attempts_spent"], row["lease_epoch"]) for row in rows} == {(1, 2)}
     key = node.new_key("acme")
@@ -214,7 +216,7 @@ async def test_killed_during_its_first_start_the_next_one_is_ready(
     fresh_node: StartNode, books_of: BooksOf, round_: int
 ) -> None:
     after_s = Random(SEED + round_).uniform(0.2, 1.2)
-    print(f"DPP_TEST_SEED={SEED}, killed after {after_s:.2f} s")
+    print(f"DPP_TEST_SEED={SEED}, killed after {after_s:.2f} s")  # noqa: T201
     node = fresh_node(start=False)
     node.launch()
     await trio.sleep(after_s)

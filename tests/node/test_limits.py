@@ -35,7 +35,9 @@ async def test_exactly_ten_of_twenty_are_created_and_nothing_is_reserved_for_the
     key = served_node.tenant(name, plan="ten")
     books = books_of(served_node)
     async with connected(served_node.url, key) as client:
-        asked = [partial(client.submit, idempotency_key=f"k-{n}", max_cost_usd="0.10") for n in range(20)]
+        asked = [
+            partial(client.submit, idempotency_key=f"k-{n}", max_cost_usd="0.10") for n in range(20)
+        ]
 
         answers = by_status(await together(*asked))
         window_from = await books.value(
@@ -71,13 +73,16 @@ async def test_when_retry_after_has_passed_the_next_ten_are_admitted(
     name = new_name()
     key = served_node.tenant(name, plan="ten")
     books = books_of(served_node)
-    move = "update dpp.budgets set window_from = window_from - make_interval(secs => $2) where tenant_id = $1 returning 1"
+    move = "update dpp.budgets set window_from = window_from - make_interval(secs => $2) where tenant_id = $1 returning 1"  # noqa: E501
     async with connected(served_node.url, key) as client:
         first = [(await client.submit()).status_code for _ in range(10)]
         refused = await client.submit(idempotency_key="k")
 
         await books.rows(move, name, float(refused.headers["retry-after"]))
-        again = [await client.submit(idempotency_key="k"), *[await client.submit() for _ in range(10)]]
+        again = [
+            await client.submit(idempotency_key="k"),
+            *[await client.submit() for _ in range(10)],
+        ]
 
     assert first == [201] * 10
     assert [answer.status_code for answer in again] == [201] * 10 + [429]
@@ -188,7 +193,10 @@ async def test_batches_and_single_submissions_share_their_keys(served_node: Node
     assert alone.json()["run_id"] == batched["run"]["run_id"]
     assert [one["status"] for one in both] == [201, 201, 422]
     assert [one["replayed"] for one in both[:2]] == [False, True]
-    raced = {one.json()["run_id"] if isinstance(one, httpx.Response) else one["run"]["run_id"] for one in racing}
+    raced = {
+        one.json()["run_id"] if isinstance(one, httpx.Response) else one["run"]["run_id"]
+        for one in racing
+    }
     assert len(raced) == 1
     assert runs == 4
 

@@ -103,10 +103,24 @@ async def test_planted_secrets_never_stand_in_the_log(
     password, token = secrets.token_hex(12), secrets.token_urlsafe(32)
     basic = base64.b64encode(f"acme:{password}".encode()).decode()
     wrong = client.key[:-1] + ("a" if client.key[-1] != "a" else "b")
-    canaries = {client.key, client.key[22:65], wrong, password, token, basic, served_node.admin_token}
+    canaries = {
+        client.key,
+        client.key[22:65],
+        wrong,
+        password,
+        token,
+        basic,
+        served_node.admin_token,
+    }
 
     await client.submitted(inputs={"message": {"api_key": client.key, "password": password}})
-    for header in (f"Bearer {wrong}", f"Basic {basic}", f"Bearer {token}", token, f"Bearer {client.key} x"):
+    for header in (
+        f"Bearer {wrong}",
+        f"Basic {basic}",
+        f"Bearer {token}",
+        token,
+        f"Bearer {client.key} x",
+    ):
         await client.ask("GET", "/v1/budget", headers={"Authorization": header})
     await client.ask("GET", "/v1/budget", params={"api_key": client.key, "token": token})
     await client.ask("GET", f"/v1/runs/{client.key}")
@@ -114,9 +128,17 @@ async def test_planted_secrets_never_stand_in_the_log(
     await client.ask("POST", "/v1/runs", content=f'{{"token": "{token}"'.encode())
     await client.submit(idempotency_key=token, headers={"X-Request-Id": client.key})
     await client.submit(headers={"Cookie": f"session={token}", "X-Api-Key": token})
-    await send_raw(served_node.url, f"GET /v1/budget HTTP/1.1\r\nHost: dpp\r\nAuthorization : Bearer {client.key}\r\n\r\n")
-    await send_raw(served_node.url, f"GET / HTTP/1.1\r\nHost: dpp\r\nAuthorization: Bearer {client.key}\n\r\n\r\n")
-    await send_raw(served_node.url, f"GET / HTTP/1.1\r\nHost: dpp\r\nX-Long: {client.key * 200}\r\n\r\n")
+    await send_raw(
+        served_node.url,
+        f"GET /v1/budget HTTP/1.1\r\nHost: dpp\r\nAuthorization : Bearer {client.key}\r\n\r\n",
+    )
+    await send_raw(
+        served_node.url,
+        f"GET / HTTP/1.1\r\nHost: dpp\r\nAuthorization: Bearer {client.key}\n\r\n\r\n",
+    )
+    await send_raw(
+        served_node.url, f"GET / HTTP/1.1\r\nHost: dpp\r\nX-Long: {client.key * 200}\r\n\r\n"
+    )
     for bearer in (token, served_node.admin_token):
         await client.http.get(
             f"{served_node.management_url}/admin/v1/tenants?token={token}",

@@ -31,10 +31,10 @@ entries (tenant_id, account, amount) as (
 accounts as (
   select tenant_id, account, sum(amount) as amount from entries group by tenant_id, account
 )
-"""
+"""  # noqa: E501
 
 CHECKS: dict[str, str] = {
-    "M1 what came in is there, per tenant": MOVES
+    "M1 what came in is there, per tenant": MOVES  # noqa: S608
     + """
     select b.tenant_id, b.available + b.held + b.spent as there,
            -coalesce((select amount from accounts a
@@ -45,14 +45,14 @@ CHECKS: dict[str, str] = {
                           where a.tenant_id = b.tenant_id and a.account = 'outside'), 0)
         or b.deposited <> b.available + b.held + b.spent
     """,
-    "M1 what came in is there, in all": MOVES
+    "M1 what came in is there, in all": MOVES  # noqa: S608
     + """
     select came_in, there
       from (select coalesce(-sum(amount), 0) as came_in from accounts where account = 'outside') as a,
            (select coalesce(sum(available), 0) + coalesce(sum(held), 0) + coalesce(sum(spent), 0) as there
               from dpp.budgets) as b
      where came_in <> there
-    """,
+    """,  # noqa: E501
     "M1 every fact belongs to a tenant with a budget": """
     (select tenant_id from dpp.submissions union select tenant_id from dpp.endings
       union select tenant_id from dpp.transfers union select tenant_id from dpp.live_runs)
@@ -67,13 +67,13 @@ CHECKS: dict[str, str] = {
     having count(*) filter (where what = 'reserve') <> 1
         or count(*) filter (where what = 'resolution') > 1
         or count(distinct tenant_id) <> 1
-    """,
+    """,  # noqa: E501
     "M3 0 <= cost <= reserve, and the rest is returned": """
     select run_id, max_cost, cost, returned
       from dpp.submissions natural join (select tenant_id, run_id, cost, returned from dpp.endings) as e
      where not (0 <= cost and cost <= max_cost and returned = max_cost - cost)
-    """,
-    "M4 each part is the fold of the moves, and none is negative": MOVES
+    """,  # noqa: E501
+    "M4 each part is the fold of the moves, and none is negative": MOVES  # noqa: S608
     + """
     select * from (
       select tenant_id, 'available' as account, available as amount from dpp.budgets
@@ -93,7 +93,7 @@ CHECKS: dict[str, str] = {
     union all
     (select tenant_id, run_id, 'live and not reserved' from (
        select tenant_id, run_id from dpp.live_runs except select tenant_id, run_id from dpp.submissions) as stray)
-    """,
+    """,  # noqa: E501
     "M5 held is what the live runs may cost": """
     select tenant_id, held, reserved
       from dpp.budgets
@@ -107,10 +107,10 @@ CHECKS: dict[str, str] = {
      where case when status = 'COMPLETED'
                 then result is null or encode(sha256(result), 'hex') is distinct from encode(result_sha256, 'hex')
                 else result is not null or result_sha256 is not null end
-    """,
+    """,  # noqa: E501
     "M6 inputs have the recorded digest": """
     select run_id from dpp.submissions where encode(sha256(inputs), 'hex') <> encode(inputs_sha256, 'hex')
-    """,
+    """,  # noqa: E501
     "M7 each tenant's facts are numbered 1, 2, 3 without a gap": """
     with numbered as (
       select tenant_id, seq, row_number() over (partition by tenant_id order by seq) as place
@@ -122,7 +122,7 @@ CHECKS: dict[str, str] = {
     select b.tenant_id, b.seq, coalesce(max(n.place), 0)
       from dpp.budgets b left join numbered n on n.tenant_id = b.tenant_id
      group by b.tenant_id, b.seq having b.seq <> coalesce(max(n.place), 0)
-    """,
+    """,  # noqa: E501
     "M7 the guards of what is append-only stand": """
     select name, event from (values ('submissions'), ('endings'), ('transfers')) as t (name),
                             (values (8), (16), (32)) as e (event)
@@ -136,7 +136,7 @@ CHECKS: dict[str, str] = {
       join (select run_id, lease_epoch from dpp.live_runs union all select run_id, lease_epoch from dpp.endings) as r
         on r.run_id = e.run_id
      group by e.run_id having max(e.lease_epoch) > max(r.lease_epoch)
-    """,
+    """,  # noqa: E501
     "M9 one key, one run": """
     select tenant_id, idempotency_key, count(*) as runs, count(distinct fingerprint) as requests
       from dpp.submissions group by tenant_id, idempotency_key having count(*) > 1
@@ -152,19 +152,19 @@ CHECKS: dict[str, str] = {
              when error_code = 'resolved_by_operator' then false
              else kind <> 'settle' or cost < minimum_fee
            end
-    """,
+    """,  # noqa: E501
     "the fee is the formula of the rule stored with the run": """
     select run_id, policy, max_cost, minimum_fee
       from dpp.submissions
      where minimum_fee <> least(greatest(split_part(policy, '/', 1)::numeric,
                                          div(max_cost::numeric * split_part(policy, '/', 2)::numeric, 1000000)),
                                 max_cost, split_part(policy, '/', 3)::numeric)
-    """,
+    """,  # noqa: E501
     "a live row carries what was submitted": """
     select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type from dpp.live_runs
     except
     select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type from dpp.submissions
-    """,
+    """,  # noqa: E501
     "usage of a day is what ended on it": """
     (select tenant_id, day, runs, completed, failed, cost, reserved from dpp.usage_days
      except all
@@ -177,7 +177,7 @@ CHECKS: dict[str, str] = {
        from dpp.endings group by 1, 2
      except all
      select tenant_id, day, runs, completed, failed, cost, reserved from dpp.usage_days)
-    """,
+    """,  # noqa: E501
 }
 
 EPOCHS = """
@@ -227,7 +227,7 @@ async def violations(connection: Connection, memory: Memory | None = None) -> li
             epochs, facts = await connection.fetch(EPOCHS), await connection.fetch(FACTS)
             found += remembered(memory, epochs, facts)
     finally:
-        await connection.execute("rollback")
+        await connection.execute("rollback")  # noqa: ASYNC102 - it runs on asyncio
     return found
 
 

@@ -78,7 +78,6 @@ from tests.store.examples import (
     posting,
     run_id,
     submission,
-    turns,
 )
 from tests.store.steps import (
     ALL,
@@ -1336,9 +1335,11 @@ class LeaseContract:
         assert await store.hand_back_runs([ghost.fence, *wrong]) == 1
         assert await store.hand_back_runs([ghost.fence]) == 0
 
-        assert [
-            (await read(store, one.fence.run_id)).status for one in (ghost, known, stale)
-        ] == [Status.QUEUED, Status.PROCESSING, Status.PROCESSING]
+        assert [(await read(store, one.fence.run_id)).status for one in (ghost, known, stale)] == [
+            Status.QUEUED,
+            Status.PROCESSING,
+            Status.PROCESSING,
+        ]
         (again,) = await claim(store, lease)
         assert (again.fence.lease_epoch, again.attempt) == (2, 1)
 
@@ -1797,7 +1798,9 @@ class ReadContract:
             return Entry(**{**empty, **made, **values})
 
         everything = [
-            entry(4, "settle", 2 * DOLLAR, cost=DOLLAR // 10, returned=19 * DOLLAR // 10, run_id=one),
+            entry(
+                4, "settle", 2 * DOLLAR, cost=DOLLAR // 10, returned=19 * DOLLAR // 10, run_id=one
+            ),
             entry(3, "withdraw", DOLLAR, reference="out"),
             entry(2, "reserve", 2 * DOLLAR, run_id=one),
             entry(1, "deposit", 10 * DOLLAR, reference="first"),

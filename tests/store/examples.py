@@ -1,4 +1,4 @@
-"""Values that many tests start from. Ids rise from call to call, so runs are ordered as they were made."""
+"""Values that many tests start from. Ids rise from call to call, so runs are ordered as they were made."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def submission(
     appraisal: Appraisal | None = None,
     of: UUID | None = None,
 ) -> Submission:
-    """Return a submission of a new run; `key` is its idempotency key, `body` what its fingerprint is of."""
+    """Return a submission of a new run; `key` is its idempotency key, `body` what its fingerprint is of."""  # noqa: E501
     new_id = of or run_id()
     return Submission(
         run_id=new_id,

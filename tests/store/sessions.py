@@ -6,7 +6,7 @@ server until it waits for a lock (`Sessions.until_blocked`), let the first one g
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TID251
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -174,7 +174,7 @@ class Sessions:
         """Return when that many backends of the database wait for a lock."""
         watcher = await self.open("postgres")
         with trio.fail_after(SOON_S):
-            while await watcher.fetchval(BLOCKED) < count:
+            while await watcher.fetchval(BLOCKED) < count:  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
         await watcher.close()
 
@@ -182,7 +182,7 @@ class Sessions:
         """Return when the server's clock is past `moment`."""
         watcher = await self.open("postgres")
         with trio.fail_after(SOON_S):
-            while not await watcher.fetchval("select clock_timestamp() > $1", moment):
+            while not await watcher.fetchval("select clock_timestamp() > $1", moment):  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
         await watcher.close()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpp.admission import Created, Submission
 from dpp.ports import Claim, Claimed, Tenant, Turn
-from tests.store.examples import LEASE_S, DOLLAR, end, new_lease, new_tenant, submission, turns
+from tests.store.examples import DOLLAR, LEASE_S, end, new_lease, new_tenant, submission, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ async def take_lease(
     return lease
 
 
-def claim_of(  # noqa: PLR0913  # as many as a claim has
+def claim_of(  # as many as a claim has
     lease: NodeLease,
     *tenant_ids: str,
     limit: int = ALL,

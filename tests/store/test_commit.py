@@ -21,7 +21,7 @@ from dpp.ledger import Kind, Posted
 from dpp.money import Micros
 from dpp.ports import CancelAsked, Ended, LeaseGone, Seen
 from dpp.runs import Status
-from dpp.settlement import Completed, FailedByPlatform, LeaseLost, Requeued, Settled
+from dpp.settlement import FailedByPlatform, LeaseLost, Requeued, Settled
 from dpp.store.connections import Address, Pool
 from dpp.store.postgres import Sizes, ask, open_postgres
 from dpp.store.transactions import CommitRefused, transaction
@@ -39,7 +39,6 @@ from tests.store.examples import (
 )
 from tests.store.sessions import LOOK_S, SOON_S, start
 from tests.store.steps import (
-    ALL,
     begin,
     budget_of,
     claim,
@@ -129,9 +128,7 @@ class TestOnSharedDatabase:
         assert await budget_of(wired) == (10 * DOLLAR, 8 * DOLLAR, 2 * DOLLAR, 0)
 
     @pytest.mark.parametrize("cut", CUTS)
-    async def test_an_end_is_settled_once(
-        self, wired: PostgresStore, wire: Wire, cut: Cut
-    ) -> None:
+    async def test_an_end_is_settled_once(self, wired: PostgresStore, wire: Wire, cut: Cut) -> None:
         await make_tenant(wired)
         claimed = await begin(wired, await take_lease(wired))
         wire.plan.append(cut)
@@ -295,7 +292,12 @@ class TestOnSharedDatabase:
         await bridge.run(partial(dropped, pool))
 
     async def test_a_commit_that_never_arrived_is_asked_again_until_its_old_backend_is_gone(
-        self, bridge: Bridge, judged: PostgresStore, wired_address: Address, wire: Wire, admin: Session
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        wired_address: Address,
+        wire: Wire,
+        admin: Session,
     ) -> None:
         """The old backend sits in its transaction, holding the budget, until the server ends it."""
         await make_tenant(judged)
@@ -308,7 +310,7 @@ class TestOnSharedDatabase:
         try:
             (answer,) = await bridge.run(partial(asked, pool, submitting(one)))
         finally:
-            await admin.execute("alter role dpp_app in database dpp_shared reset all")
+            await admin.execute("alter role dpp_app in database dpp_shared reset all")  # noqa: ASYNC102 - it runs on asyncio
 
         assert isinstance(answer, Created)
         assert wire.commits == 2
@@ -410,7 +412,7 @@ class TestOnSharedDatabase:
         await admin.execute("commit")
 
         with trio.fail_after(SOON_S):
-            while await wired.get_run("acme", one.run_id) is None:
+            while await wired.get_run("acme", one.run_id) is None:  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
         assert wire.cancel_requests == 0
 
@@ -432,7 +434,10 @@ class TestOnSharedDatabase:
     # ── a definite no ─────────────────────────────────────────────────────────────────────────────
 
     async def test_an_error_swallowed_inside_is_found_at_commit(
-        self, bridge: Bridge, judged: PostgresStore, database: Database
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,  # noqa: ARG002
     ) -> None:
         async def swallow(connection: Connection) -> str:
             async with transaction(connection):
@@ -453,7 +458,11 @@ class TestOnSharedDatabase:
         await bridge.run(partial(dropped, pool))
 
     async def test_a_value_that_the_driver_refuses_rolls_everything_back(
-        self, bridge: Bridge, judged: PostgresStore, database: Database, admin: Session
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,
+        admin: Session,  # noqa: ARG002
     ) -> None:
         tries = []
 
@@ -475,7 +484,10 @@ class TestOnSharedDatabase:
         await bridge.run(partial(dropped, pool))
 
     async def test_a_transaction_that_is_not_open_any_more_did_not_commit(
-        self, bridge: Bridge, judged: PostgresStore, database: Database
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,  # noqa: ARG002
     ) -> None:
         async def ended_inside(connection: Connection) -> None:
             async with transaction(connection):
@@ -489,7 +501,10 @@ class TestOnSharedDatabase:
         await bridge.run(partial(dropped, pool))
 
     async def test_a_connection_left_in_a_transaction_is_not_lent_again(
-        self, bridge: Bridge, judged: PostgresStore, database: Database
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,  # noqa: ARG002
     ) -> None:
         async def left_open(connection: Connection) -> int:
             await connection.execute("begin")
@@ -508,19 +523,28 @@ class TestOnSharedDatabase:
         await bridge.run(partial(dropped, pool))
 
     async def test_a_server_that_cannot_be_written_to_is_no_primary(
-        self, bridge: Bridge, judged: PostgresStore, database: Database, admin: Session
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,
+        admin: Session,  # noqa: ARG002
     ) -> None:
-        await admin.execute(f"alter database {database.name} set default_transaction_read_only = on")
+        await admin.execute(
+            f"alter database {database.name} set default_transaction_read_only = on"
+        )
         pool = Pool(database.address(), 1)
 
         with pytest.raises(StoreUnavailable):
             await bridge.run(partial(asked, pool, one_more))
 
-        await admin.execute(f"set default_transaction_read_only = off")
+        await admin.execute("set default_transaction_read_only = off")
         await admin.execute(f"alter database {database.name} reset all")
 
     async def test_no_server_is_an_outage_at_once(
-        self, bridge: Bridge, judged: PostgresStore, database: Database
+        self,
+        bridge: Bridge,
+        judged: PostgresStore,
+        database: Database,  # noqa: ARG002
     ) -> None:
         nowhere = Address({"host": "/nowhere", "user": "dpp_app", "database": database.name})
 
@@ -548,7 +572,9 @@ class TestOnDatabaseOfItsOwn:
     ) -> None:
         await make_tenant(wired)
         one = submission()
-        await at_commit(admin, "insert on dpp.submissions", "perform pg_advisory_xact_lock_shared(7)")
+        await at_commit(
+            admin, "insert on dpp.submissions", "perform pg_advisory_xact_lock_shared(7)"
+        )
         await admin.fetch("select pg_advisory_lock(7)")
         wire.plan.append(Cut.DURING)
 
@@ -587,7 +613,10 @@ class TestOnDatabaseOfItsOwn:
 
     @pytest.mark.parametrize("cut", [None, Cut.SILENT])
     async def test_a_warning_at_commit_is_unknown_and_is_asked_again(
-        self, wired: PostgresStore, admin: Session, cut: Cut | None
+        self,
+        wired: PostgresStore,
+        admin: Session,
+        cut: Cut | None,  # noqa: ARG002
     ) -> None:
         """01000: the wait for a standby was cut short; what is visible may not be there to stay."""
         await make_tenant(wired)
@@ -699,10 +728,12 @@ async def terminate_in_transaction(sessions: Sessions) -> None:
 async def end_backends(sessions: Sessions, which: str) -> None:
     ender = await sessions.open("postgres")
     backends = f"from pg_stat_activity where datname = current_database() and {which}"
-    (row,) = await ender.fetch(f"select array_agg(pid) as pids, count(pg_terminate_backend(pid)) {backends}")
+    (row,) = await ender.fetch(
+        f"select array_agg(pid) as pids, count(pg_terminate_backend(pid)) {backends}"
+    )
     assert row["count"] > 0, which
     left = "select count(*) from pg_stat_activity where pid = any($1)"
     with trio.fail_after(SOON_S):
-        while await ender.fetchval(left, row["pids"]):
+        while await ender.fetchval(left, row["pids"]):  # noqa: ASYNC110
             await trio.sleep(LOOK_S)
     await ender.close()

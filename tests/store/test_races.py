@@ -111,7 +111,7 @@ class Standing:
         """Cut its connection: the server rolls it back."""
         await self.session.close()
         await self.session.go_on()
-        with pytest.raises(Exception, match="closed|terminated|lost"):
+        with pytest.raises(Exception, match="closed|terminated|lost"):  # noqa: RUF043
             await self._running.result()
 
     def meanwhile(self, task: Callable[[], Awaitable[Any]]) -> Running[Any]:
@@ -215,9 +215,7 @@ async def test_a_tenure_owed_from_an_outage_is_handed_back_with_its_open_claim(
     owed, lease = await take_lease(judged), new_lease()
 
     async with standing(sessions, claiming(claim_of(owed))) as first:
-        anew = first.meanwhile(
-            partial(judged.take_lease, lease, lease_s=LEASE_S, hand_back=[owed])
-        )
+        anew = first.meanwhile(partial(judged.take_lease, lease, lease_s=LEASE_S, hand_back=[owed]))
         await sessions.until_blocked()
         await first.commit()
         await anew.result()
@@ -563,9 +561,7 @@ async def test_a_settle_that_met_a_take_back_is_lost(
     assert (run.status, run.attempt) == (Status.QUEUED, 2)
 
 
-async def test_a_settle_that_met_a_drain_is_lost(
-    judged: PostgresStore, sessions: Sessions
-) -> None:
+async def test_a_settle_that_met_a_drain_is_lost(judged: PostgresStore, sessions: Sessions) -> None:
     await make_tenant(judged)
     lease = await take_lease(judged)
     claimed = await begin(judged, lease)
@@ -659,11 +655,13 @@ async def test_a_run_that_is_being_claimed_does_not_expire(
     await make_tenant(judged)
     one = await create(judged)
     lease = await take_lease(judged)
-    past = "available_at = dpp.now() - interval '2 hours', expires_at = dpp.now() - interval '1 minute'"
-    await admin.execute(f"update dpp.live_runs set {past}")
+    past = "available_at = dpp.now() - interval '2 hours', expires_at = dpp.now() - interval '1 minute'"  # noqa: E501
+    await admin.execute(f"update dpp.live_runs set {past}")  # noqa: S608
     unstarted = await judged.unstarted_runs(ALL)
     claimer = await sessions.open()  # it judges by a clock of an hour ago
-    await claimer.execute("select set_config('dpp.fake_now', (now() - '1 hour'::interval)::text, false)")
+    await claimer.execute(
+        "select set_config('dpp.fake_now', (now() - '1 hour'::interval)::text, false)"
+    )
 
     async with trio.open_nursery() as nursery:
         running = await claimer.start_and_stop(nursery, claiming(claim_of(lease)))
@@ -836,7 +834,7 @@ async def test_a_rate_window_that_ended_while_the_batch_waited_is_over(
 ) -> None:
     await make_tenant(judged, plan="basic")
     full = "window_count = 10, window_from = dpp.now() - interval '59.6 seconds'"
-    (row,) = await admin.fetch(f"update dpp.budgets set {full} returning window_from")
+    (row,) = await admin.fetch(f"update dpp.budgets set {full} returning window_from")  # noqa: S608
     over = row["window_from"] + timedelta(seconds=60)
 
     async with trio.open_nursery() as nursery:
@@ -856,7 +854,7 @@ async def test_what_happened_to_key_and_tenant_while_the_batch_waited_counts(
     judged: PostgresStore, sessions: Sessions, admin: Session, what: str
 ) -> None:
     await make_tenant(judged)
-    until = "update dpp.api_keys set expires_at = dpp.now() + interval '0.4 seconds' returning expires_at"
+    until = "update dpp.api_keys set expires_at = dpp.now() + interval '0.4 seconds' returning expires_at"  # noqa: E501
 
     async with trio.open_nursery() as nursery:
         async with holding(sessions, "select from budgets for no key update"):

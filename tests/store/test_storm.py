@@ -81,9 +81,7 @@ class Worker:
                 self.acknowledged[answer.run_id] = one.tenant_id
 
     async def claim(self) -> None:
-        asked = claim_of(
-            self.lease, *self.tenants(), limit=8, per_tenant=self.random.randint(1, 4)
-        )
+        asked = claim_of(self.lease, *self.tenants(), limit=8, per_tenant=self.random.randint(1, 4))
         claimed = await self.store.claim_runs(asked)
         if isinstance(claimed, LeaseGone):
             self.lease = await take_lease(self.store, self.name)
@@ -153,7 +151,9 @@ async def test_a_storm_comes_to_rest_clean_and_without_a_deadlock(
 ) -> None:
     store.plans = STORE_PLANS
     memory, workers = Memory(), [Worker(store, 1_000 * seed + n) for n in range(WORKERS)]
-    for tenant_id, plan in zip(TENANTS, ["fee", "unlimited", "fee", "picky", "unlimited"], strict=True):
+    for tenant_id, plan in zip(
+        TENANTS, ["fee", "unlimited", "fee", "picky", "unlimited"], strict=True
+    ):
         await make_tenant(store, tenant_id, plan=plan, deposit=30 * DOLLAR)
 
     async with trio.open_nursery() as nursery:
@@ -196,7 +196,7 @@ async def deadlocks(store: PostgresStore, admin: Session) -> int:
     select count(*) from pg_stat_activity where datname = current_database() and usename = 'dpp_app'
     """
     with trio.fail_after(SOON_S):
-        while await admin.fetchval(left):
+        while await admin.fetchval(left):  # noqa: ASYNC110
             await trio.sleep(LOOK_S)
     await admin.fetch("select pg_stat_clear_snapshot()")
     counted = "select deadlocks from pg_stat_database where datname = current_database()"

@@ -43,9 +43,7 @@ def asking(lease: NodeLease) -> Callable[[Connection], Awaitable[list[Claimed] |
 
 
 def ending(*batch: End) -> Callable[[Connection], Awaitable[list[Settlement | Busy]]]:
-    return partial(
-        endings.end_runs, batch=batch, wait=True, attempts_max=LIMITS.attempts_max
-    )
+    return partial(endings.end_runs, batch=batch, wait=True, attempts_max=LIMITS.attempts_max)
 
 
 def taking_back(seen: Sequence[Seen], lapse: Lapse) -> Callable[[Connection], Awaitable[int]]:
@@ -62,7 +60,9 @@ def expiring(seen: Sequence[Seen]) -> Callable[[Connection], Awaitable[int]]:
     return partial(endings.expire_runs, seen=seen, ending_ids=[uuid4() for _ in seen])
 
 
-def cancelling(run_id: UUID, tenant_id: str = "acme") -> Callable[[Connection], Awaitable[CancelOutcome]]:
+def cancelling(
+    run_id: UUID, tenant_id: str = "acme"
+) -> Callable[[Connection], Awaitable[CancelOutcome]]:
     return partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
 
 

@@ -1,4 +1,4 @@
-"""A world: a store, a clock that a test moves, and the judges. One of PostgreSQL, one of the fake."""
+"""A world: a store, a clock that a test moves, and the judges. One of PostgreSQL, one of the fake."""  # noqa: E501
 
 from __future__ import annotations
 
