@@ -436,8 +436,8 @@ class TestOnSharedDatabase:
     async def test_an_error_swallowed_inside_is_found_at_commit(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
-        database: Database,  # noqa: ARG002
+        judged: PostgresStore,  # noqa: ARG002
+        database: Database,
     ) -> None:
         async def swallow(connection: Connection) -> str:
             async with transaction(connection):
@@ -460,9 +460,9 @@ class TestOnSharedDatabase:
     async def test_a_value_that_the_driver_refuses_rolls_everything_back(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
+        judged: PostgresStore,  # noqa: ARG002
         database: Database,
-        admin: Session,  # noqa: ARG002
+        admin: Session,
     ) -> None:
         tries = []
 
@@ -486,8 +486,8 @@ class TestOnSharedDatabase:
     async def test_a_transaction_that_is_not_open_any_more_did_not_commit(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
-        database: Database,  # noqa: ARG002
+        judged: PostgresStore,  # noqa: ARG002
+        database: Database,
     ) -> None:
         async def ended_inside(connection: Connection) -> None:
             async with transaction(connection):
@@ -503,8 +503,8 @@ class TestOnSharedDatabase:
     async def test_a_connection_left_in_a_transaction_is_not_lent_again(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
-        database: Database,  # noqa: ARG002
+        judged: PostgresStore,  # noqa: ARG002
+        database: Database,
     ) -> None:
         async def left_open(connection: Connection) -> int:
             await connection.execute("begin")
@@ -525,9 +525,9 @@ class TestOnSharedDatabase:
     async def test_a_server_that_cannot_be_written_to_is_no_primary(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
+        judged: PostgresStore,  # noqa: ARG002
         database: Database,
-        admin: Session,  # noqa: ARG002
+        admin: Session,
     ) -> None:
         await admin.execute(
             f"alter database {database.name} set default_transaction_read_only = on"
@@ -543,8 +543,8 @@ class TestOnSharedDatabase:
     async def test_no_server_is_an_outage_at_once(
         self,
         bridge: Bridge,
-        judged: PostgresStore,
-        database: Database,  # noqa: ARG002
+        judged: PostgresStore,  # noqa: ARG002
+        database: Database,
     ) -> None:
         nowhere = Address({"host": "/nowhere", "user": "dpp_app", "database": database.name})
 
