@@ -123,6 +123,13 @@ class TenantFrozen:
 
 
 @frozen
+class PlanUnknown:
+    """The tenant's plan is not in this node's configuration: nothing can be decided for it."""
+
+    plan: str
+
+
+@frozen
 class PackNotAllowed:
     """The plan does not include this pack."""
 
@@ -172,6 +179,7 @@ Admission: TypeAlias = (
     | KeyDead
     | TenantSuspended
     | TenantFrozen
+    | PlanUnknown
     | PackUnknown
     | PackNotAllowed
     | InputsInvalid
@@ -220,7 +228,9 @@ def admit(
         return TenantSuspended()
     if account.frozen:
         return TenantFrozen()
-    plan = plans[account.plan]
+    plan = plans.get(account.plan)
+    if plan is None:
+        return PlanUnknown(account.plan)
     refusal = unfit(submission, plan)
     if refusal is not None:
         return refusal

@@ -10,3 +10,10 @@ class StoreUnavailable(Exception):  # the name says what is the case, and users 
 
 class ClaimUnknown(StoreUnavailable):
     """The COMMIT of a claim got no answer: ask `claimed_under` before anything else is claimed."""
+
+
+class StoreBroken(Exception):
+    """No item of the batch can be to blame: schema, grants, corruption, or COMMIT refused.
+
+    Whoever asks crashes under its restart limit; nothing is set aside for it.
+    """

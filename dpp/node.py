@@ -65,7 +65,7 @@ ENDS_MAX = 1000  # waiting, a lane: executors wait for a place, so this only bou
 # Two threads share one interpreter; the default of 5 ms lets one of them starve the other.
 SWITCH_INTERVAL_S = 0.0005
 OVER_S = 10.0  # beyond drain_s: for HTTP, the last batches and the lease; then all is cancelled
-HURRY_S = 1.0  # what a second SIGTERM leaves
+HURRY_S = 5.0  # what a second SIGTERM leaves: for the lease, runs get nothing
 
 migrate = migrate_database
 
@@ -99,6 +99,7 @@ async def heed_signals(stopping: Stopping, whole: trio.CancelScope, drain_s: flo
             nursery.start_soon(bound_drain, stopping, whole, drain_s)
             async for number in signals:
                 if stopping.draining.is_set():
+                    stopping.hurrying.set()
                     whole.deadline = min(whole.deadline, trio.current_time() + HURRY_S)
                 stopping.begin(signal.Signals(number).name)
 
@@ -229,6 +230,7 @@ async def hold_tenure(house: House) -> None:
         house.store,
         house.standing,
         house.stopping.draining,
+        house.stopping.hurrying,
         claim,
         drain_s=house.config.node.drain_s,
         lease_s=house.config.lease.lease_s,

@@ -318,8 +318,8 @@ class Settlements(Protocol):
 
     async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]: ...
 
-    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
-        """Set the run aside: a finding, the tenant's new submissions frozen, no money touched."""
+    async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+        """Set a run aside if it is as seen: a finding, its tenant frozen, no money moved."""
         ...
 
 
@@ -438,6 +438,11 @@ class Store(
 # ── between the HTTP handlers and the actors ─────────────────────────────────────────────────────
 
 
+@frozen
+class ItemBroken:
+    """The store refused this one item of a batch: a bug of ours. Nothing was written for it."""
+
+
 class Intake(Protocol):
     """The intake's mailboxes as a handler sees them."""
 
@@ -445,7 +450,9 @@ class Intake(Protocol):
         """Wait for the admission; raises `StoreUnavailable` where the mailbox is full."""
         ...
 
-    async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:
+    async def submit_batch(
+        self, batch: Sequence[Submission]
+    ) -> list[Admission | ItemBroken | None]:
         """Wait for all; None = dropped: a 503 for that item, safe to retry."""
         ...
 

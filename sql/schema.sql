@@ -62,6 +62,7 @@ CREATE TABLE dpp.endings (
     CONSTRAINT endings_amount CHECK (((cost >= 0) AND (returned >= 0) AND ((cost + returned) > 0))),
     CONSTRAINT endings_error CHECK (((status = 'FAILED'::text) = (error_code IS NOT NULL))),
     CONSTRAINT endings_kind CHECK ((((kind = 'settle'::text) AND (status <> 'EXPIRED'::text)) OR ((kind = 'void'::text) AND (cost = 0) AND (status <> 'COMPLETED'::text)))),
+    CONSTRAINT endings_payer CHECK ((((status <> 'FAILED'::text) OR (error_code = 'resolved_by_operator'::text) OR ((kind = 'void'::text) = (error_code = ANY (ARRAY['lost_lease'::text, 'store_unavailable'::text, 'infrastructure'::text])))) AND ((status <> 'CANCELED'::text) OR ((kind = 'settle'::text) = (cost > 0))))),
     CONSTRAINT endings_result CHECK (((status = 'COMPLETED'::text) = (result_sha256 IS NOT NULL))),
     CONSTRAINT endings_status CHECK ((status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'CANCELED'::text, 'EXPIRED'::text])))
 );
@@ -180,9 +181,19 @@ CREATE TABLE dpp.node_leases (
     lease_id uuid NOT NULL,
     node_id text NOT NULL,
     lease_until timestamp with time zone NOT NULL,
+    tenure bigint NOT NULL,
     digest text DEFAULT ''::text NOT NULL
 )
 WITH (fillfactor='50');
+
+ALTER TABLE dpp.node_leases ALTER COLUMN tenure ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME dpp.node_leases_tenure_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE dpp.nodes (
     node_id text NOT NULL,

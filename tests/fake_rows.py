@@ -142,6 +142,7 @@ class TransferRow:
 class LeaseRow:
     lease: NodeLease
     lease_until: datetime
+    tenure: int
 
 
 @define

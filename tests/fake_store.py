@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -85,6 +86,7 @@ class FakeStore:
         self.queue_ttl_s = queue_ttl_s
         self.rows = Rows()
         self.faults = Faults()
+        self.tenures = count()
 
     # intake
 
@@ -131,7 +133,7 @@ class FakeStore:
                 self.rows.leases.pop(owed.lease_id, None)
                 self.rows.hand_back_lease(owed, self.now())
             until = self.now() + timedelta(seconds=lease_s)
-            self.rows.leases.setdefault(lease.lease_id, LeaseRow(lease, until))
+            self.rows.leases.setdefault(lease.lease_id, LeaseRow(lease, until, next(self.tenures)))
             return self.now()
 
         return await self.faults.run("take_lease", body)
@@ -159,16 +161,19 @@ class FakeStore:
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         def body() -> int:
-            return sum(self.rows.requeue(fence, 0, self.now()) for fence in fences)
+            held = ((self.rows.live.get(fence.run_id), fence) for fence in fences)
+            seen = [row.seen() for row, fence in held if row is not None and row.held_by(fence)]
+            return self._take_back(seen, Lapse.HANDED_BACK)
 
         return await self.faults.run("hand_back_runs", body)
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
         def body() -> int:
+            own = self.rows.leases.get(lease.lease_id)
             earlier = [
                 row.lease.lease_id
                 for row in self.rows.leases.values()
-                if row.lease.node_id == lease.node_id and row.lease != lease
+                if own and row.lease.node_id == lease.node_id and row.tenure < own.tenure
             ]
             for lease_id in earlier:
                 del self.rows.leases[lease_id]
@@ -210,10 +215,11 @@ class FakeStore:
         self, claim: Claim, tenant_id: str, lows: tuple[datetime | None, ...]
     ) -> list[LiveRow]:
         """Return what a claim takes of one tenant: by priority, then by age, up to its room."""
-        if tenant_id not in self.rows.tenants:
+        tenant = self.rows.tenants.get(tenant_id)
+        if tenant is None or tenant.plan not in self.plans:
             return []
         mine = [row for row in self.rows.live.values() if row.tenant_id == tenant_id]
-        cap = self.plans[self.rows.tenants[tenant_id].plan].concurrent_runs
+        cap = self.plans[tenant.plan].concurrent_runs
         working = sum(row.lease_id is not None and not row.quarantined for row in mine)
         room = claim.per_tenant if cap is None else min(claim.per_tenant, cap - working)
         bounds = lows or (None,) * PRIORITIES
@@ -290,17 +296,17 @@ class FakeStore:
         seqs = {budget.tenant_id: budget.seq for budget in self.rows.budgets.values()}
         return settlement.Rows(live=live, ended=self.rows.ended(run_ids), seqs=seqs)
 
-    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+    async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
         def body() -> bool:
-            row = self.rows.live.get(run_id)
-            if row is None or row.quarantined:
+            row = self.rows.live.get(seen.run_id)
+            if row is None or row.quarantined or row.seen() != seen:
                 return False
             row.quarantined = True
             self.rows.findings.append(
                 Finding(
                     uuid4(),
                     invariant="write_refused",
-                    subject=str(run_id),
+                    subject=str(row.run_id),
                     tenant_id=row.tenant_id,
                     evidence=dict(evidence),
                     opened_at=self.now(),
@@ -354,20 +360,22 @@ class FakeStore:
 
     async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
         def body() -> int:
-            taken = 0
-            for live in self._still(seen):
-                run, seq = live.as_live_run(), self.rows.budgets[live.tenant_id].seq + 1
-                decided = settlement.take_back(run, uuid4(), seq, lapse, self.attempts_max)
-                if isinstance(decided, Requeue):
-                    assert run.lease_id is not None
-                    fence = Fence(run.run_id, run.lease_id, run.lease_epoch)
-                    assert self.rows.requeue(fence, decided.spent, self.now())
-                else:
-                    self.rows.write_ending(decided, self.now())
-                taken += 1
-            return taken
+            return self._take_back(seen, lapse)
 
         return await self.faults.run("take_back", body, runs=[one.run_id for one in seen])
+
+    def _take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+        still = self._still(seen)
+        for live in still:
+            run, seq = live.as_live_run(), self.rows.budgets[live.tenant_id].seq + 1
+            decided = settlement.take_back(run, uuid4(), seq, lapse, self.attempts_max)
+            if isinstance(decided, Requeue):
+                assert run.lease_id is not None
+                fence = Fence(run.run_id, run.lease_id, run.lease_epoch)
+                assert self.rows.requeue(fence, decided.spent, self.now())
+            else:
+                self.rows.write_ending(decided, self.now())
+        return len(still)
 
     async def expire_runs(self, seen: Sequence[Seen]) -> int:
         def body() -> int:
@@ -422,6 +430,13 @@ class FakeStore:
 
     async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
         return await self.faults.run("get_run", lambda: self.rows.run(tenant_id, run_id))
+
+    async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
+        def body() -> list[Run]:
+            runs = (self.rows.run(tenant_id, run_id) for run_id in run_ids)
+            return [run for run in runs if run is not None]
+
+        return await self.faults.run("get_runs", body)
 
     async def list_runs(
         self,

@@ -54,6 +54,10 @@ class Books:
         """End what `hold` left open."""
         await self.bridge.run(partial(_let_go, held))
 
+    async def closed(self, held: asyncpg.Connection[Any]) -> bool:
+        """Say whether the server ended what `hold` left open."""
+        return await self.bridge.run(partial(_closed, held))
+
 
 def audit_of(node: NodeProcess) -> list[Any]:
     """Return the offenders that the node's own audit finds."""
@@ -106,3 +110,9 @@ async def _hold(node: NodeProcess, statement: str, args: Sequence[Any]) -> async
 async def _let_go(connection: asyncpg.Connection[Any]) -> None:
     await connection.execute("rollback")
     await connection.close()
+
+
+async def _closed(connection: asyncpg.Connection[Any]) -> bool:
+    ended = connection.is_closed()
+    await connection.close()
+    return ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import httpx
@@ -19,6 +19,25 @@ LOOK_S = 0.02
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELED", "EXPIRED"})
 
 _keys = itertools.count(1)
+
+
+class Whole(httpx.AsyncByteStream):
+    """A body in one piece. httpx's own is a generator, left unfinished where a node dies."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.sent = False
+
+    def __aiter__(self) -> Whole:
+        self.sent = False
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.sent:
+            raise StopAsyncIteration
+        self.sent = True
+        return self.content
 
 
 @frozen
@@ -37,7 +56,9 @@ class Client:
         """Ask for anything; `headers` may replace what is sent else."""
         headers = httpx.Headers({"Authorization": f"Bearer {self.key}"} if self.key else {})
         headers.update(more.pop("headers", None))
-        return await self.http.request(method, path, headers=headers, **more)
+        request = self.http.build_request(method, path, headers=headers, **more)
+        request.stream = Whole(request.content)
+        return await self.http.send(request)
 
     async def get(self, path: str, **params: Any) -> Any:
         """Return the document at a path."""
@@ -129,6 +150,21 @@ async def together(*asked: Callable[[], Awaitable[T]]) -> list[T]:
         for place, one in enumerate(asked):
             nursery.start_soon(ask, place, one)
     return [answers[place] for place in range(len(asked))]
+
+
+async def send_raw(url: str, data: bytes, *, half_close: bool = False) -> bytes:
+    """Send exactly these bytes on a connection of their own; returns all that comes back."""
+    target = httpx.URL(url)
+    answer = b""
+    with trio.fail_after(SOON_S):
+        async with await trio.open_tcp_stream(target.host, target.port) as stream:
+            with suppress(trio.BrokenResourceError):  # refused and closed before all was sent
+                await stream.send_all(data)
+                if half_close:
+                    await stream.send_eof()
+                while piece := await stream.receive_some(65536):
+                    answer += piece
+    return answer
 
 
 def submission(**members: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ row that the database refuses. It is asked again in halves, down to the item tha
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreBroken, StoreUnavailable
 from dpp.logs import get_logger
 
 Item = TypeVar("Item")
@@ -26,7 +26,7 @@ async def commit(ask: Ask[Item], items: Sequence[Item], alone: Alone[Item]) -> N
     assert items
     try:
         await ask(items)
-    except StoreUnavailable:
+    except (StoreUnavailable, StoreBroken):
         raise
     except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
         bug = error

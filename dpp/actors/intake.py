@@ -14,8 +14,9 @@ from dpp.actors.lane import Lane
 from dpp.actors.lanes import Lanes
 from dpp.actors.mailbox import Call, Mailbox
 from dpp.admission import Admission, Busy, Created, Submission
+from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
-from dpp.ports import Submissions
+from dpp.ports import ItemBroken, Submissions
 
 log = get_logger(__name__)
 
@@ -27,7 +28,9 @@ class IntakeDesk(Lanes[Submission, Admission]):
         """Wait for the admission; `StoreUnavailable` if full, closed or dropped: safe to retry."""
         return await self.of(submission.tenant_id).ask_nowait(submission)
 
-    async def submit_batch(self, batch: Sequence[Submission]) -> list[Admission | None]:
+    async def submit_batch(
+        self, batch: Sequence[Submission]
+    ) -> list[Admission | ItemBroken | None]:
         """Wait once for all admissions of one tenant's batch; None = not admitted, ask again."""
         if not batch:
             await trio.lowlevel.checkpoint()
@@ -38,12 +41,14 @@ class IntakeDesk(Lanes[Submission, Admission]):
         return [admission(call) for call in calls]
 
 
-def admission(call: Call[Submission, Admission]) -> Admission | None:
+def admission(call: Call[Submission, Admission]) -> Admission | ItemBroken | None:
     """Return what a call of a batch was answered; a fault is its item's, not the batch's."""
     try:
         return call.result()
-    except Exception:  # noqa: BLE001 - an outage, or a bug that the intake has logged
+    except StoreUnavailable:
         return None
+    except Exception:  # noqa: BLE001 - a bug, which the intake has logged
+        return ItemBroken()
 
 
 async def intake(

@@ -10,6 +10,7 @@ A closed lane ends after all that is parked was answered. An outage or a bug of 
 once; every call in its hands is then dropped, which raises `StoreUnavailable` in the asker.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -27,6 +28,9 @@ from dpp.metrics import batch_size
 
 BATCH_MAX = 500  # they commit at 13-16,000/s, 100 at half of that; more hold their rows too long
 WAITING_MAX = 2  # tenants waited for at once: each holds a connection of the pool meanwhile
+# Tries without waiting before a tenant is waited for: two actors that meet on a row are apart again
+# in a few, and must not queue behind a frozen client for a place to wait.
+FREE_TRIES = 10
 PARKED_MAX = 2000  # calls: what comes for a row while a frozen client holds it, not for an outage
 RETRY_S = 0.02  # between tries for tenants that nobody waits for: a few times what a commit takes
 
@@ -68,6 +72,7 @@ class Lane(Generic[Request, Answer]):
     _in_hand: list[Call[Request, Answer]] = field(factory=list, init=False)
     _parked: dict[str, list[Call[Request, Answer]]] = field(factory=dict, init=False)
     _waited_for: dict[str, list[Call[Request, Answer]]] = field(factory=dict, init=False)
+    _tries: Counter[str] = field(factory=Counter, init=False)  # in vain, of what is parked
 
     async def run(self) -> None:
         """Commit what comes, until the mailbox is closed and empty and nothing is parked."""
@@ -84,9 +89,11 @@ class Lane(Generic[Request, Answer]):
         new = await self._take()
         self._in_hand = [*self._unpark(), *self._join(new)]
         if not self._in_hand:
-            return bool(new) or not self.mailbox.closed
+            return bool(new) or bool(self._parked) or not self.mailbox.closed
         busy: dict[str, list[Call[Request, Answer]]] = {}
         await commit(partial(self._ask_now, busy), self._in_hand, self.alone)
+        for tenant_id in {call.request.tenant_id for call in self._in_hand} - busy.keys():
+            del self._tries[tenant_id]
         self._park(busy)
         self._in_hand = []
         self._wait_for_some(waiting)
@@ -94,7 +101,7 @@ class Lane(Generic[Request, Answer]):
 
     async def _take(self) -> list[Call[Request, Answer]]:
         """Return what is new, at the latest when it is time to try again; [] may mean closed."""
-        if not self._loose():
+        if not self._parked:
             return await self.mailbox.take(self.batch_max)
         with trio.move_on_after(RETRY_S):
             if new := await self.mailbox.take(self.batch_max):
@@ -109,7 +116,7 @@ class Lane(Generic[Request, Answer]):
         free = [call for call in calls if call.request.tenant_id not in busy]
         later = [call for call in calls if call.request.tenant_id in busy]
         if free:
-            await self._ask(free, busy)
+            await self._ask(busy, free)
         else:
             await trio.lowlevel.checkpoint()
         for call in later:
@@ -117,17 +124,19 @@ class Lane(Generic[Request, Answer]):
 
     async def _ask(
         self,
+        busy: dict[str, list[Call[Request, Answer]]],
         calls: Sequence[Call[Request, Answer]],
-        busy: dict[str, list[Call[Request, Answer]]] | None = None,
+        *,
+        wait: bool = False,
     ) -> None:
-        """Ask the verb and answer; with `busy` without waiting for rows, without it waiting."""
+        """Ask the verb and answer; those of held tenants go to `busy`."""
         batch_size.labels(self.name).observe(len(calls))
-        answers = await self.verb([call.request for call in calls], wait=busy is None)
+        answers = await self.verb([call.request for call in calls], wait=wait)
         for call, answer in zip(calls, answers, strict=True):
-            if not isinstance(answer, Busy):
-                call.answer(answer)
-            elif busy is not None:
+            if isinstance(answer, Busy):
                 busy.setdefault(call.request.tenant_id, []).append(call)
+            else:
+                call.answer(answer)
 
     def _loose(self) -> list[str]:
         """Return the parked tenants that nobody waits for."""
@@ -161,6 +170,7 @@ class Lane(Generic[Request, Answer]):
     def _park(self, busy: dict[str, list[Call[Request, Answer]]]) -> None:
         """Put the calls of held tenants where they came from: before what is parked of them."""
         for tenant_id, calls in busy.items():
+            self._tries[tenant_id] += 1
             self._parked[tenant_id] = [*calls, *self._parked.get(tenant_id, ())]
         if busy:
             self._drop_excess()
@@ -173,20 +183,30 @@ class Lane(Generic[Request, Answer]):
             most.pop().drop()
 
     def _wait_for_some(self, waiting: trio.Nursery) -> None:
-        for tenant_id in self._loose()[: self.waiting_max - len(self._waited_for)]:
+        patient = [one for one in self._loose() if self._tries[one] >= FREE_TRIES]
+        for tenant_id in patient[: self.waiting_max - len(self._waited_for)]:
             self._waited_for[tenant_id] = []
             waiting.start_soon(self._wait_for, tenant_id)
 
     async def _wait_for(self, tenant_id: str) -> None:  # noqa: ASYNC910  # something is parked
-        """Ask for one tenant alone, waiting for its row, until nothing of it is parked."""
+        """Ask for one tenant alone, waiting for its row, until nothing of it is parked.
+
+        The store may answer that it cannot be waited for now; then it is tried free again.
+        """
         while parked := self._parked[tenant_id]:
             self._parked[tenant_id] = parked[self.batch_max :]
             calls = self._waited_for[tenant_id] = parked[: self.batch_max]
+            busy: dict[str, list[Call[Request, Answer]]] = {}
             try:
-                await commit(self._ask, calls, self.alone)
+                await commit(partial(self._ask, busy, wait=True), calls, self.alone)
             except StoreUnavailable as outage:  # of this row, as far as anyone knows
                 names = {"actor": self.name, "tenant_id": tenant_id}
                 log.warning("waited in vain", **names, detail=str(outage))
+            if tenant_id in busy:
+                self._parked[tenant_id] = [*busy[tenant_id], *self._parked[tenant_id]]
+                break
             for call in calls:
                 call.drop()  # no-op where answered
-        del self._parked[tenant_id], self._waited_for[tenant_id]
+        del self._tries[tenant_id], self._waited_for[tenant_id]
+        if not self._parked[tenant_id]:
+            del self._parked[tenant_id]

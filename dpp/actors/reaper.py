@@ -13,7 +13,6 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
-from uuid import UUID
 
 import trio
 from attrs import define
@@ -26,6 +25,7 @@ from dpp.logs import get_logger
 from dpp.ports import Reaping, Seen
 
 PAGES_MAX = 100  # a pass: 10,000 runs at the default page, then the next pass goes on at once
+AGAIN_S = 0.25  # after a pass that met held rows: a batch of intake or settler holds one for less
 
 Scan: TypeAlias = Callable[[int], Awaitable[list[Seen]]]
 Take: TypeAlias = Callable[[Sequence[Seen]], Awaitable[int]]
@@ -36,7 +36,7 @@ log = get_logger(__name__)
 class Reapable(Reaping, Protocol):
     """What the reaper asks of the store."""
 
-    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool: ...
+    async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool: ...
 
 
 @define
@@ -76,7 +76,8 @@ async def reaper(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, earlier_gone, wake.ring)
         while True:
-            await wake.wait(interval_s * random.uniform(0.9, 1.1))
+            pause_s = min(AGAIN_S, interval_s) if reaping.left else interval_s
+            await wake.wait(pause_s * random.uniform(0.9, 1.1))
             try:
                 if await step(reaping, calm):
                     wake.ring()
@@ -87,6 +88,7 @@ async def reaper(
 
 async def step(reaping: "Passing", calm: Calm) -> bool:
     """Make one pass; say whether it stopped before it was done."""
+    reaping.left = False
     expired = await reaping.expire()
     calm.answered(trio.current_time())
     leases = taken = 0
@@ -104,6 +106,7 @@ class Passing:
     store: Reapable
     scan_limit: int
     lease_s: float
+    left: bool = False  # runs whose rows were held: they are for a pass soon
 
     async def expire(self) -> int:
         """End the runs that nobody started in time."""
@@ -137,6 +140,7 @@ class Passing:
                 await commit(take_page, page, self._quarantine)
                 if taken - before < len(page):
                     passed.update(page)
+                    self.left = True
             if len(seen) < limit:
                 break
         return taken  # noqa: ASYNC910  # there is always a first page
@@ -152,4 +156,4 @@ class Passing:
             "lease_id": str(run.lease_id),
             "lease_epoch": run.lease_epoch,
         }
-        await self.store.quarantine_run(run.run_id, evidence)
+        await self.store.quarantine_run(run, evidence)

@@ -16,7 +16,7 @@ from dpp.actors.mailbox import Call, Mailbox
 from dpp.admission import Busy
 from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
-from dpp.ports import Settlements
+from dpp.ports import Seen, Settlements
 from dpp.settlement import End, LeaseLost, Quarantined, Settled, Settlement
 
 log = get_logger(__name__)
@@ -60,7 +60,9 @@ async def settler(
         ending = call.request
         kind = "write_refused"
         log.critical("ending refused", **names(ending), reconcile_type=kind, exc_info=bug)
-        await store.quarantine_run(ending.end.fence.run_id, evidence(ending.end, bug))
+        fence = ending.end.fence
+        seen = Seen(fence.run_id, ending.end.tenant_id, fence.lease_id, fence.lease_epoch)
+        await store.quarantine_run(seen, evidence(ending.end, bug))
         call.answer(Quarantined())
 
     await Lane(name="settler", mailbox=mailbox, verb=settle, alone=quarantine).run()

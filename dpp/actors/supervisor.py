@@ -34,6 +34,7 @@ class Stopping:
     """Whether this node drains, and the bug that made it; for signal handlers and `give_up`."""
 
     draining: trio.Event = field(factory=trio.Event)
+    hurrying: trio.Event = field(factory=trio.Event)  # runs get no more time; all else in order
     bug: BaseException | None = None
 
     def begin(self, reason: str) -> None:

@@ -22,8 +22,9 @@ from attrs import define, field
 from dpp.actors.attempts import Attempts
 from dpp.actors.clock import DatabaseClock
 from dpp.actors.supervisor import supervise
+from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
-from dpp.leases import Fence, NodeLease, trusted_until
+from dpp.leases import MARGIN_S, Fence, NodeLease, trusted_until
 from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
 from dpp.ports import Leases
@@ -75,6 +76,7 @@ async def work(
     store: Leases,
     standing: Standing,
     draining: trio.Event,
+    hurrying: trio.Event,
     claimer: Claimer,
     *,
     drain_s: float,
@@ -87,10 +89,15 @@ async def work(
         return
     async with (
         tenure(store, standing, lease_s=lease_s, heartbeat_s=heartbeat_s) as here,
-        trio.open_nursery() as runs,
+        trio.open_nursery() as hurry,
     ):
-        await supervise("claimer", partial(claimer, here, runs, draining))  # its bugs end no run
-        runs.cancel_scope.deadline = trio.current_time() + drain_s
+        time_left = trio.CancelScope()
+        hurry.start_soon(when, hurrying, partial(time_left.cancel, "hurrying"))
+        with time_left:
+            async with trio.open_nursery() as runs:
+                await supervise("claimer", partial(claimer, here, runs, draining))  # ends no run
+                time_left.deadline = trio.current_time() + drain_s
+        hurry.cancel_scope.cancel(reason="runs over")
 
 
 @asynccontextmanager
@@ -147,7 +154,9 @@ async def renew(
     ask_at = trio.current_time() + heartbeat_s
     while True:
         await trio.sleep_until(ask_at)
-        asked_at, here.unanswered = trio.current_time(), True
+        asked_at = trio.current_time()
+        # Asked late, a silence is our own stall: no outage, whatever the store then does.
+        here.unanswered = asked_at - ask_at < MARGIN_S
         try:
             renewal = await store.renew_lease(here.lease, lease_s=lease_s)
         except StoreUnavailable as outage:

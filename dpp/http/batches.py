@@ -25,6 +25,7 @@ from dpp.http.submissions import STOPPING, SUBMIT_WAIT_S, created_run
 from dpp.http.views import BatchAnswer, BatchRefusal, BatchRun, encode, run_view
 from dpp.http.wire import is_key
 from dpp.logs import get_logger
+from dpp.ports import ItemBroken
 from dpp.runs import Run
 
 SLICE: Final = 50  # items worked on between two turns of the scheduler: about 1 ms
@@ -89,7 +90,9 @@ def _prepare(services: Services, request: Request, item: Item) -> Prepared:
     return invalid(built) if isinstance(built, list) else built
 
 
-async def _admit(services: Services, submissions: Sequence[Submission]) -> list[Admission | None]:
+async def _admit(
+    services: Services, submissions: Sequence[Submission]
+) -> list[Admission | ItemBroken | None]:
     """Wait for all admissions; None = no answer, ask again."""
     if submissions:
         with trio.move_on_after(SUBMIT_WAIT_S):
@@ -98,7 +101,7 @@ async def _admit(services: Services, submissions: Sequence[Submission]) -> list[
 
 
 async def _replayed(
-    services: Services, tenant_id: str, admissions: Sequence[Admission | None]
+    services: Services, tenant_id: str, admissions: Sequence[Admission | ItemBroken | None]
 ) -> Mapping[UUID, Run]:
     """Read the runs that keys of this batch name already, as they are now."""
     ids = [admission.run_id for admission in admissions if isinstance(admission, Exists)]
@@ -111,7 +114,7 @@ async def _replayed(
 def _outcome(
     services: Services,
     submission: Submission,
-    admission: Admission | None,
+    admission: Admission | ItemBroken | None,
     replayed: Mapping[UUID, Run],
 ) -> BatchRun | Problem:
     if isinstance(admission, Created):
@@ -119,6 +122,8 @@ def _outcome(
     if isinstance(admission, Exists):
         run = replayed.get(admission.run_id)
         return DROPPED if run is None else BatchRun(201, run_view(run), replayed=True)
+    if isinstance(admission, ItemBroken):
+        return Problem("internal-error", "it is logged; nothing was written for this item")
     return DROPPED if admission is None else problem_of(admission)
 
 
@@ -130,7 +135,7 @@ def _told(request: Request, index: int, answer: BatchRun | Problem) -> BatchRun 
     return BatchRefusal(told["status"], told)
 
 
-def _window(admissions: Sequence[Admission | None]) -> Window | None:
+def _window(admissions: Sequence[Admission | ItemBroken | None]) -> Window | None:
     """Return the rate window as the last item that was measured against it left it."""
     for admission in reversed(admissions):
         if isinstance(admission, Created | RateLimited):

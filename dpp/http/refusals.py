@@ -9,6 +9,7 @@ from dpp.admission import (
     MaxCostTooHigh,
     MaxCostTooLow,
     PackNotAllowed,
+    PlanUnknown,
     QueueFull,
     RateLimited,
     TenantFrozen,
@@ -24,6 +25,7 @@ Refusal: TypeAlias = (
     | KeyDead
     | TenantSuspended
     | TenantFrozen
+    | PlanUnknown
     | PackUnknown
     | PackNotAllowed
     | InputsInvalid
@@ -41,7 +43,7 @@ DROPPED = unavailable(
 )
 
 
-def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911 - one case a refusal
+def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a case each
     """Return what the client is told."""
     match refusal:
         case ExistsWithDifferentRequest():
@@ -54,6 +56,8 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911 - one case a
             return Problem("tenant-suspended", "ask the operator; accepted runs go on")
         case TenantFrozen():
             return Problem("tenant-frozen", "its books are being looked at; accepted runs go on")
+        case PlanUnknown(plan):
+            return unavailable(f"this node does not know the plan {plan!r}: the operator must act")
         case PackUnknown(allowed):
             return Problem("pack-unknown", _packs(allowed), {"allowed": list(allowed)})
         case PackNotAllowed(allowed):

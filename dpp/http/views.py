@@ -1,7 +1,8 @@
 """What goes out: the objects of the API as attrs types, made from the core's values.
 
 Money becomes decimal strings here and nowhere else. msgspec writes these types, and makes their
-schemas for the OpenAPI document. Members of later releases are null until then.
+schemas for the OpenAPI document. Members of later releases are null until then. Without slots,
+because msgspec writes a slotted class slower and in the order of the alphabet.
 """
 
 from datetime import datetime
@@ -28,7 +29,7 @@ Time = Annotated[datetime, Meta(tz=True)]
 Links: TypeAlias = dict[Literal["self", "cancel", "result", "events", "receipt"], str | None]
 
 
-@frozen
+@frozen(slots=False)
 class CostView:
     """The money of a run; `actual_usd` is null until it ends."""
 
@@ -40,7 +41,7 @@ class CostView:
     policy: str
 
 
-@frozen
+@frozen(slots=False)
 class ProgressView:
     """How far the pack says it is: 0 to 1, and a note."""
 
@@ -48,7 +49,7 @@ class ProgressView:
     note: str
 
 
-@frozen
+@frozen(slots=False)
 class ErrorView:
     """Why a run failed, and who pays for it."""
 
@@ -57,7 +58,7 @@ class ErrorView:
     payer: str
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class RunView:
     """A run."""
 
@@ -81,7 +82,7 @@ class RunView:
     links: Links
 
 
-@frozen
+@frozen(slots=False)
 class RunList:
     """A page of runs, newest first."""
 
@@ -89,7 +90,7 @@ class RunList:
     next_cursor: str | None
 
 
-@frozen
+@frozen(slots=False)
 class ProblemView:
     """A problem (RFC 9457); some types carry members of their own."""
 
@@ -101,7 +102,7 @@ class ProblemView:
     request_id: str
 
 
-@frozen
+@frozen(slots=False)
 class BatchRun:
     """The answer to one submission that names a run."""
 
@@ -110,7 +111,7 @@ class BatchRun:
     replayed: bool
 
 
-@frozen
+@frozen(slots=False)
 class BatchRefusal:
     """The answer to one submission that was refused."""
 
@@ -129,14 +130,14 @@ BatchItem = Annotated[
 ]
 
 
-@frozen
+@frozen(slots=False)
 class BatchAnswer:
     """The answers to a batch, in the order of its submissions."""
 
     items: list[BatchItem]
 
 
-@frozen
+@frozen(slots=False)
 class BudgetView:
     """A tenant's money: deposited = available + held + spent."""
 
@@ -147,7 +148,7 @@ class BudgetView:
     currency: Literal["USD"]
 
 
-@frozen
+@frozen(slots=False)
 class TransferView:
     """One line of the ledger."""
 
@@ -163,7 +164,7 @@ class TransferView:
     created_at: Time
 
 
-@frozen
+@frozen(slots=False)
 class TransferList:
     """A page of the ledger, newest first."""
 
@@ -171,7 +172,7 @@ class TransferList:
     next_cursor: str | None
 
 
-@frozen
+@frozen(slots=False)
 class ServiceView:
     """What answers here."""
 
@@ -180,7 +181,7 @@ class ServiceView:
     status: str
 
 
-@frozen
+@frozen(slots=False)
 class HealthView:
     """The process lives."""
 
@@ -188,7 +189,7 @@ class HealthView:
     version: str
 
 
-@frozen
+@frozen(slots=False)
 class ReadyView:
     """Whether requests should come here, and each dependency in use."""
 

@@ -24,7 +24,7 @@ from dpp.logs import get_logger
 T = TypeVar("T")
 
 # operations handed over and not answered: far over what the pools run, under what hurts memory
-IN_FLIGHT_MAX = 512
+IN_FLIGHT_MAX = 1024
 # the loop has nothing to do any more when it is stopped; past this the thread is left behind
 STOP_S = 5.0
 

@@ -29,17 +29,13 @@ async def claim_runs(
     connection: Connection, claim: Claim, plans: Plans
 ) -> list[Claimed] | LeaseGone:
     """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
-    caps = {
-        name: plan.concurrent_runs
-        for name, plan in plans.items()
-        if plan.concurrent_runs is not None
-    }
+    caps = {name: plan.concurrent_runs for name, plan in plans.items()}
     async with transaction(connection):
         turns = await queries.hold_turns.fetch(
             connection,
             lease_id=claim.lease.lease_id,
             tenant_ids=[turn.tenant_id for turn in claim.turns],
-            capped_plans=list(caps),
+            plans=list(caps),
             caps=list(caps.values()),
         )
         able = {row["tenant_id"]: row["cap"] for row in turns if row["tenant_id"] is not None}

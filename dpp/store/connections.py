@@ -10,13 +10,12 @@ the bridge's thread touches any of this.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import asyncpg
 from attrs import frozen
 
-FREE_MIN = 2  # connections of a pool that never wait for a row: one lane each of intake and settler
 CONNECT_S = 5.0  # one try to connect; the actors above try again
 ARRAYS = ["uuid", "bigint", "int", "smallint", "text", "bytea", "timestamptz", "boolean", "float8"]
 WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
@@ -47,7 +46,12 @@ async def connect(address: Address) -> Connection:
         timeout=CONNECT_S,
     )
     connection.add_log_listener(note_warning)
-    await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+    # A server may take the login and then say nothing: the driver's limit is over by then.
+    alarm = asyncio.get_running_loop().call_later(CONNECT_S, connection.terminate)
+    try:
+        await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+    finally:
+        alarm.cancel()
     return connection
 
 
@@ -64,15 +68,12 @@ class Pool:
         self.size = size
         self._address = address
         self._places = asyncio.Semaphore(size)
-        # Who waits for a row that somebody holds may not have the last places: with all of them
-        # waiting for frozen clients, nobody else's money would move.
-        self._patient = asyncio.Semaphore(max(size - FREE_MIN, 1))
         self._idle: list[Connection] = []
 
     @asynccontextmanager
-    async def connection(self, wall_s: float, *, patient: bool) -> AsyncIterator[Connection]:
+    async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
         """Lend a connection; past `wall_s` it is cut, and whoever uses it sees it lost."""
-        async with self._patient if patient else nullcontext(), self._places:
+        async with self._places:
             connection = await self._take()
             alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
             try:

@@ -40,7 +40,8 @@ async def end_runs(
         if ours:
             rows = await read_rows(connection, [end.fence.run_id for end in ours], budgets)
             plan = settlement.decide(ours, rows, attempts_max=attempts_max)
-            await requeue(connection, plan.requeues)
+            requeued = await requeue(connection, plan.requeues)
+            assert requeued == len(plan.requeues), "a locked live row was not requeued"
             await write(connection, plan.endings)
             settlements = plan.settlements
     answers = iter(settlements)
@@ -138,9 +139,29 @@ async def take_back(
             else:
                 endings.append(decided)
         requeued = await requeue(connection, taken)
+        assert requeued == len(taken), "a locked live row was not requeued"
         await write(connection, endings)
-    assert requeued == len(taken), "a locked live row was not requeued"
     return requeued + len(endings)
+
+
+async def hand_back_runs(
+    connection: Connection,
+    fences: Sequence[Fence],
+    ending_ids: Sequence[UUID],
+    *,
+    attempts_max: int,
+) -> int:
+    """Give attempts of a living lease back, no attempt spent; one whose cancel was asked ends."""
+    rows = await queries.seen_runs.fetch(connection, run_ids=[fence.run_id for fence in fences])
+    held = {(fence.run_id, fence.lease_id, fence.lease_epoch) for fence in fences}
+    seen = [
+        Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"])
+        for row in rows
+        if (row["run_id"], row["lease_id"], row["lease_epoch"]) in held
+    ]
+    return await take_back(
+        connection, seen, Lapse.HANDED_BACK, ending_ids[: len(seen)], attempts_max=attempts_max
+    )
 
 
 async def expire_runs(
@@ -191,15 +212,21 @@ async def still_as_seen(
         yield run, ending_id, seqs[run.tenant_id] + ended + 1
 
 
-async def quarantine_run(connection: Connection, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
-    """Set a run aside with a finding, and freeze its tenant's new submissions.
+async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+    """Set a run aside with a finding, if it still is as seen, and freeze its tenant's submissions.
 
     Asked again it changes nothing.
     """
     quoted = {name: quotable(value) for name, value in evidence.items()}
     text = msgspec.json.encode(quoted, enc_hook=str).decode()
     async with transaction(connection):
-        row = await queries.quarantine_run.fetch_one(connection, run_id=run_id, evidence=text)
+        row = await queries.quarantine_run.fetch_one(
+            connection,
+            run_id=seen.run_id,
+            lease_id=seen.lease_id,
+            lease_epoch=seen.lease_epoch,
+            evidence=text,
+        )
     assert row is not None
     return bool(row["runs"])
 

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from dpp.leases import Fence, NodeLease
 from dpp.ports import Renewal
-from dpp.store import endings
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
@@ -58,13 +57,6 @@ async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool
         if hand_back:
             await queries.hand_back_lease.fetch(connection, lease_id=lease.lease_id)
             await queries.drain_node.fetch(connection, node_id=lease.node_id)
-
-
-async def hand_back_runs(connection: Connection, fences: Sequence[Fence]) -> int:
-    """Requeue attempts of a living lease that its node does not know, no attempt spent."""
-    async with transaction(connection):
-        await queries.lock_runs.fetch(connection, run_ids=[fence.run_id for fence in fences])
-        return await endings.requeue(connection, [(fence, 0) for fence in fences])
 
 
 async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:

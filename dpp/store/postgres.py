@@ -11,7 +11,8 @@ whether it was; every verb is idempotent under its identity, so asking again tel
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -22,7 +23,7 @@ from attrs import frozen
 
 from dpp import metrics
 from dpp.admission import Admission, Busy, Submission
-from dpp.faults import ClaimUnknown, StoreUnavailable
+from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
@@ -59,8 +60,9 @@ from dpp.store import (
     submissions,
     tenants,
 )
-from dpp.store.bridge import Bridge
+from dpp.store.bridge import IN_FLIGHT_MAX, Bridge
 from dpp.store.connections import Address, Connection, Pool
+from dpp.store.patience import Patience
 from dpp.store.queries import queries
 from dpp.store.sqlstates import Fault, classify
 from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
@@ -75,6 +77,7 @@ AUDIT_WALL_S = 150.0  # an audit reads everything
 # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server
 # after 15 s
 ASK_S = 20.0
+ROOM_MIN = 8  # operations handed over and not answered, of a pool: lease and follower have few
 TRIES_MAX = 4  # of a transaction that was certainly not committed
 PAUSE_S = (
     0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
@@ -120,6 +123,13 @@ class PostgresStore:
         self._keep = Pool(address, sizes.keep)
         self._work = Pool(address, sizes.work)
         self._read = Pool(address, sizes.read)
+        self._patience = Patience(sizes.work)
+        pools = (self._auditor, self._keep, self._work, self._read)
+        whole = sum(pool.size for pool in pools)
+        room = IN_FLIGHT_MAX - len(pools) * ROOM_MIN
+        # Each pool has its share of the bridge: a flood of reads lapses no lease, stops no money.
+        self._room = {pool: ROOM_MIN + room * pool.size // whole for pool in pools}
+        self._asked: Counter[Pool] = Counter()
         self._limits = limits
 
     async def _ask(
@@ -129,11 +139,55 @@ class PostgresStore:
         verb: Callable[[Connection], Awaitable[T]],
         *,
         once: bool = False,
-        patient: bool = False,
         wall_s: float = WALL_S,
     ) -> T:
-        asking = partial(ask, name, pool, verb, once=once, patient=patient, wall_s=wall_s)
-        return await self._bridge.run(asking)
+        asking = partial(ask, name, pool, verb, once=once, wall_s=wall_s)
+        return await self._hand_over(name, pool, asking)
+
+    async def _hand_over(
+        self, name: str, pool: Pool, asking: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Hand an operation to the bridge, if not too much waits for its pool already."""
+        if self._asked[pool] >= self._room[pool]:
+            metrics.store_unavailable_total.labels(name).inc()
+            message = f"{name}: too much waits for this; nothing was started"
+            raise StoreUnavailable(message)
+        self._asked[pool] += 1
+        try:
+            return await self._bridge.run(asking)
+        finally:
+            self._asked[pool] -= 1
+
+    async def _ask_lane(
+        self,
+        name: str,
+        tenant_id: str,
+        verb: Callable[[Connection], Awaitable[Sequence[T]]],
+        items: int,
+    ) -> list[T | Busy]:
+        """Ask for one tenant, waiting for its row; all `Busy` where it may not be waited for."""
+
+        async def asking() -> list[T | Busy]:
+            with self._patience.try_place(tenant_id) as got:
+                if not got:
+                    return [Busy()] * items
+                return [*await ask(name, self._work, verb, once=False, wall_s=WALL_S)]
+
+        return await self._hand_over(name, self._work, asking)
+
+    async def _ask_row(
+        self, name: str, tenant_id: str, verb: Callable[[Connection], Awaitable[T]]
+    ) -> T:
+        """Ask for what needs one tenant's row, waiting for a place to wait without holding one."""
+
+        async def asking() -> T:
+            while True:
+                await self._patience.until_free(tenant_id)
+                with self._patience.try_place(tenant_id) as got:
+                    if got:
+                        return await ask(name, self._work, verb, once=False, wall_s=WALL_S)
+
+        return await self._hand_over(name, self._work, asking)
 
     # intake
 
@@ -148,7 +202,9 @@ class PostgresStore:
             plans=self.plans,
             queue_ttl_s=self._limits.queue_ttl_s,
         )
-        return await self._ask("submit_runs", self._work, verb, patient=wait)
+        if wait and batch:
+            return await self._ask_lane("submit_runs", batch[0].tenant_id, verb, len(batch))
+        return await self._ask("submit_runs", self._work, verb)
 
     # leases
 
@@ -173,7 +229,14 @@ class PostgresStore:
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         """Requeue attempts, no attempt spent."""
         return await self._ask(
-            "hand_back_runs", self._work, partial(leases.hand_back_runs, fences=fences)
+            "hand_back_runs",
+            self._work,
+            partial(
+                endings.hand_back_runs,
+                fences=fences,
+                ending_ids=[uuid4() for _ in fences],
+                attempts_max=self._limits.attempts_max,
+            ),
         )
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
@@ -207,11 +270,13 @@ class PostgresStore:
         verb = partial(
             endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max
         )
-        return await self._ask("end_runs", self._work, verb, patient=wait)
+        if wait and batch:
+            return await self._ask_lane("end_runs", batch[0].tenant_id, verb, len(batch))
+        return await self._ask("end_runs", self._work, verb)
 
-    async def quarantine_run(self, run_id: UUID, evidence: Mapping[str, Any]) -> bool:
+    async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
         """Set a run aside with a finding."""
-        verb = partial(endings.quarantine_run, run_id=run_id, evidence=evidence)
+        verb = partial(endings.quarantine_run, seen=seen, evidence=evidence)
         return await self._ask("quarantine_run", self._work, verb)
 
     # reaper
@@ -317,7 +382,7 @@ class PostgresStore:
     async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome:
         """See `dpp.store.cancels`."""
         verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
-        return await self._ask("cancel_run", self._work, verb)
+        return await self._ask_row("cancel_run", tenant_id, verb)
 
     # operators
 
@@ -373,9 +438,8 @@ class PostgresStore:
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome:
         """Deposit or withdraw, once per (tenant, reference)."""
-        return await self._ask(
-            "post_transfer", self._work, partial(tenants.post_transfer, posting=posting)
-        )
+        verb = partial(tenants.post_transfer, posting=posting)
+        return await self._ask_row("post_transfer", posting.tenant_id, verb)
 
     async def list_findings(self) -> list[Finding]:
         """Return open findings."""
@@ -406,7 +470,6 @@ async def ask(
     verb: Callable[[Connection], Awaitable[T]],
     *,
     once: bool,
-    patient: bool = False,
     wall_s: float,
 ) -> T:
     """Ask until it is definite: the result, a bug, or `StoreUnavailable`.
@@ -419,7 +482,7 @@ async def ask(
     while True:
         tries += 1
         try:
-            async with pool.connection(wall_s, patient=patient) as connection:
+            async with pool.connection(wall_s) as connection:
                 began_at = loop.time()
                 answer = await verb(connection)
                 metrics.commit_seconds.labels(name).observe(loop.time() - began_at)
@@ -433,13 +496,16 @@ async def ask(
                 raise fault(message) from unknown
             reason: Exception = unknown
             over = loop.time() > give_up_at
-        except CommitRefused:
+        except CommitRefused as refused:
             metrics.commits_refused_total.inc()
-            raise
+            raise StoreBroken(str(refused)) from refused
         except Exception as error:  # every error is classified, and bugs go on
             fault_kind = Fault.RECONNECT if isinstance(error, NotCommitted) else classify(error)
             if fault_kind is Fault.BUG:
                 raise
+            if fault_kind is Fault.BROKEN:
+                message = f"{name}: {type(error).__name__}: {error}"
+                raise StoreBroken(message) from error
             if fault_kind is Fault.RECONNECT:
                 pool.drop_idle()
             reason = error

@@ -21,6 +21,7 @@ class Fault(StrEnum):
         "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
     )
     AWAY = "away"  # nothing was started; the server is not to be had now
+    BROKEN = "broken"  # no item can be to blame: schema, grants, prepared statements, corruption
     BUG = "bug"  # our own error, or one that trying again cannot mend
 
 
@@ -38,25 +39,34 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
     "25P03": Fault.RECONNECT,  # idle_in_transaction_session_timeout
     "25P04": Fault.RECONNECT,  # transaction_timeout
     "40003": Fault.RECONNECT,
+    "08004": Fault.AWAY,  # the server rejected the connection
+    "08P01": Fault.RECONNECT,  # how poolers say that they lost theirs
+    "26000": Fault.BROKEN,  # a prepared statement behind a pooler: a setting contradicts it
+    "42P05": Fault.BROKEN,
+    "53000": Fault.AWAY,
     "53100": Fault.AWAY,  # disk full
     "53200": Fault.AWAY,  # out of memory
     "53300": Fault.AWAY,  # too many connections
     "57P01": Fault.RECONNECT,  # pg_terminate_backend, shutdown
     "57P02": Fault.RECONNECT,  # crash of another backend
     "57P03": Fault.AWAY,  # starting up
+    "57P04": Fault.AWAY,  # the database was dropped
     "57P05": Fault.RECONNECT,  # idle_session_timeout
+    "53400": Fault.AWAY,  # a limit of the server's configuration
+    "58000": Fault.AWAY,  # the system under the server
     "58030": Fault.AWAY,  # I/O error
+    "58P01": Fault.AWAY,  # a file of the server's is missing
 }
 UNKNOWN_AT_COMMIT: Final = frozenset(
-    {"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04"}
+    {"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04", "08P01"}
 )
-DUPLICATE_KEY: Final = "23505"
+BROKEN_CLASSES: Final = frozenset({"42", "XX"})  # schema and grants; internal errors, corruption
 
 
 def classify(error: BaseException) -> Fault:
     """Judge an error raised before COMMIT was handed over, or outside a transaction."""
     if isinstance(error, asyncpg.PostgresError):
-        return BY_SQLSTATE.get(error.sqlstate or "", Fault.BUG)
+        return by_sqlstate(error.sqlstate or "")
     if isinstance(error, asyncpg.InterfaceError):
         return Fault.RECONNECT if is_closed(error) else Fault.BUG
     if isinstance(error, asyncpg.InternalClientError):
@@ -70,12 +80,18 @@ def classify_commit(error: BaseException) -> Fault:
     """Judge an error raised by COMMIT itself: only what the server said for certain is a no."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return Fault.UNKNOWN if state in UNKNOWN_AT_COMMIT else BY_SQLSTATE.get(state, Fault.BUG)
+        return Fault.UNKNOWN if state in UNKNOWN_AT_COMMIT else by_sqlstate(state)
     if isinstance(error, asyncpg.InterfaceError) and is_closed(error):
         return Fault.RECONNECT  # the connection was gone before: COMMIT was never sent
     if isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError)):
         return Fault.UNKNOWN
     return Fault.BUG
+
+
+def by_sqlstate(state: str) -> Fault:
+    """Look a state up; what is not named is a bug, of ours or of the item."""
+    default = Fault.BROKEN if state[:2] in BROKEN_CLASSES else Fault.BUG
+    return BY_SQLSTATE.get(state, default)
 
 
 def is_closed(error: asyncpg.InterfaceError) -> bool:

@@ -69,7 +69,7 @@ async def commit(connection: Connection) -> None:
         match classify_commit(error):
             case Fault.UNKNOWN:
                 raise CommitUnknown(str(error)) from error
-            case Fault.BUG:
+            case Fault.BUG | Fault.BROKEN:
                 raise
             case _:
                 raise NotCommitted(str(error)) from error

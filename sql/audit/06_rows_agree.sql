@@ -1,4 +1,4 @@
--- a live row carries its submission's amounts; an ending's status agrees with its kind
+-- a live row carries its submission's amounts; an ending's status and error agree with its kind and with who pays
 select s.run_id, s.tenant_id, s.max_cost, l.max_cost as live_max_cost, s.minimum_fee, l.minimum_fee as live_minimum_fee,
        e.status, e.kind, e.cost
   from submissions s
@@ -8,6 +8,9 @@ select s.run_id, s.tenant_id, s.max_cost, l.max_cost as live_max_cost, s.minimum
     or l.minimum_fee <> s.minimum_fee
     or e.kind = 'void' and (e.cost <> 0 or e.status = 'COMPLETED')
     or e.kind = 'settle' and e.status = 'EXPIRED'
-    or e.kind = 'settle' and e.status = 'FAILED' and e.cost < s.minimum_fee
+    or e.kind = 'settle' and e.status = 'FAILED' and e.cost < s.minimum_fee and e.error_code <> 'resolved_by_operator'
+    or e.status = 'FAILED' and (e.kind = 'void') <> (e.error_code in ('lost_lease', 'store_unavailable', 'infrastructure'))
+       and e.error_code <> 'resolved_by_operator'
+    or e.status = 'CANCELED' and (e.kind = 'settle') <> (e.cost > 0)
  order by s.run_id
  limit 100

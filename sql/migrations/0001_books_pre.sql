@@ -73,6 +73,7 @@ create table node_leases (                     -- one row a tenure; alive = leas
   lease_id uuid not null,
   node_id text not null,
   lease_until timestamptz not null,
+  tenure bigint not null generated always as identity,  -- which of two was taken first; no clock is asked
   digest text not null default '',             -- of plans and packs, to name nodes that differ
   constraint node_leases_pk primary key (lease_id)
 ) with (fillfactor = 50);
@@ -156,7 +157,11 @@ create table endings (                         -- append-only: the resolution, t
   constraint endings_kind check (kind = 'settle' and status <> 'EXPIRED' or kind = 'void' and cost = 0 and status <> 'COMPLETED'),
   constraint endings_amount check (cost >= 0 and returned >= 0 and cost + returned > 0),
   constraint endings_result check ((status = 'COMPLETED') = (result_sha256 is not null)),
-  constraint endings_error check ((status = 'FAILED') = (error_code is not null)));
+  constraint endings_error check ((status = 'FAILED') = (error_code is not null)),
+  constraint endings_payer check (             -- the platform's failures are free, the run's own are settled
+    (status <> 'FAILED' or error_code = 'resolved_by_operator'
+       or (kind = 'void') = (error_code in ('lost_lease', 'store_unavailable', 'infrastructure')))
+    and (status <> 'CANCELED' or (kind = 'settle') = (cost > 0))));
 
 create table transfers (                       -- append-only: what no run does by itself; adjust alone may be negative
   tenant_id text not null,

@@ -1,5 +1,6 @@
 -- First statement of a claim: key share on the own living lease row, which lets it be renewed and makes ending it wait;
--- then the turns of the tenants whose plan has a cap, leaving out those that another node is counting.
+-- then the turns of the tenants whose plan has a cap, leaving out those that another node is counting, and those whose
+-- plan this node does not know: without it nobody can say what their cap is.
 -- No row: the lease has lapsed. A row with tenant_id null: it lives, and there is nobody to claim from.
 with lease as materialized (
   select lease_id from node_leases where lease_id = :lease_id and lease_until > dpp.now() for key share
@@ -8,7 +9,7 @@ wanted as materialized (
   select w.tenant_id, w.n, c.cap
     from unnest(:tenant_ids::text[]) with ordinality as w (tenant_id, n)
     join tenants t on t.tenant_id = w.tenant_id
-    left join unnest(:capped_plans::text[], :caps::int[]) as c (plan, cap) on c.plan = t.plan
+    join unnest(:plans::text[], :caps::int[]) as c (plan, cap) on c.plan = t.plan
    where exists (select from lease)
 ),
 turn as materialized (

@@ -1,8 +1,11 @@
--- Sets a run aside whose ending the database refused. Touches no money: the finding, the mark, and the freeze of the
+-- Sets a run aside whose ending the database refused, if nobody took it since. Touches no money: the finding, the mark, and the freeze of the
 -- tenant's new submissions, which stands on tenants because the budget row may be the one refused.
 with set_aside as (
   update live_runs set quarantined_at = dpp.now()
-   where run_id = :run_id and quarantined_at is null
+   where run_id = :run_id
+     and lease_id is not distinct from :lease_id::uuid
+     and lease_epoch = :lease_epoch
+     and quarantined_at is null
   returning run_id, tenant_id
 ),
 found as (

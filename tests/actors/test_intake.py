@@ -13,7 +13,7 @@ from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
 from dpp.admission import Admission, Created, Exists, InsufficientBudget, Submission
 from dpp.faults import StoreUnavailable
-from dpp.ports import Intake
+from dpp.ports import Intake, ItemBroken
 from tests.actors.world import World, asked
 from tests.fake_audit import audit
 from tests.fake_faults import Fault
@@ -131,7 +131,7 @@ async def test_a_poisoned_submission_gets_its_bug_and_harms_only_itself(
     assert (await front.store.audit()).ok
 
 
-async def test_a_poisoned_item_of_a_batch_is_answered_as_not_admitted(
+async def test_a_poisoned_item_of_a_batch_is_answered_as_a_bug(
     autojump_clock: MockClock,
 ) -> None:
     batch = [asked() for _ in range(4)]
@@ -141,7 +141,7 @@ async def test_a_poisoned_item_of_a_batch_is_answered_as_not_admitted(
         admissions = await front.desk.submit_batch(batch)
 
     assert [isinstance(one, Created) for one in admissions] == [True, True, False, True]
-    assert admissions[2] is None
+    assert admissions[2] == ItemBroken()
 
 
 async def test_a_held_budget_delays_its_tenant_alone(autojump_clock: MockClock) -> None:

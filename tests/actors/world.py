@@ -154,6 +154,7 @@ class World:
             self.line,
             self.standing,
             self.stopping.draining,
+            self.stopping.hurrying,
             claim,
             drain_s=DRAIN_S,
             lease_s=LEASE_S,

@@ -24,6 +24,7 @@ from dpp.admission import (
     MaxCostTooHigh,
     MaxCostTooLow,
     PackNotAllowed,
+    PlanUnknown,
     QueueFull,
     RateLimited,
     Submission,
@@ -110,6 +111,7 @@ WORST = Case(
     submission(max_cost=900, appraisal=PackUnknown(("decision",))),
     evolve(
         account(899, queued=5, window_from=NOW - timedelta(seconds=59), window_count=3),
+        plan="gone",
         suspended=True,
         frozen=True,
     ),
@@ -129,6 +131,7 @@ def test_the_first_line_that_applies_is_the_answer() -> None:
         (KeyDead(), lambda case: evolve(case, dead=False)),
         (TenantSuspended(), lambda case: case.tenant(suspended=False)),
         (TenantFrozen(), lambda case: case.tenant(frozen=False)),
+        (PlanUnknown("gone"), lambda case: case.tenant(plan="plan")),
         (PackUnknown(("decision",)), lambda case: case.request(appraisal=INVALID)),
         (PackNotAllowed(("another", "decision")), lambda case: case.request(pack_type="decision")),
         (INVALID, lambda case: case.request(appraisal=Appraised(floor=Micros(940)))),

@@ -57,6 +57,17 @@ def test_the_usual_fee(reserve: int, fee: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reserve", "percent_ppm", "fee"),
+    [(100, 290_000, 29), (100, 570_000, 57), (1_000, 1_001, 1), (10**12, 999_999, 999_999_000_000)],
+)
+def test_no_float_takes_part(reserve: int, percent_ppm: int, fee: int) -> None:
+    """0.29 * 100 is 28.999999999999996."""
+    rule = FeeRule(floor=Micros(0), percent_ppm=percent_ppm, cap=Micros(AMOUNT_MAX))
+
+    assert rule.fee(Micros(reserve)) == fee
+
+
+@pytest.mark.parametrize(
     ("rule", "least"),
     [
         (FeeRule(), 5_000),

@@ -8,11 +8,12 @@ from asyncpg.exceptions import _base
 
 from dpp.store.sqlstates import BY_SQLSTATE, UNKNOWN_AT_COMMIT, Fault, classify, classify_commit
 
-AGAIN, RECONNECT, UNKNOWN, AWAY, BUG = (
+AGAIN, RECONNECT, UNKNOWN, AWAY, BROKEN, BUG = (
     Fault.AGAIN,
     Fault.RECONNECT,
     Fault.UNKNOWN,
     Fault.AWAY,
+    Fault.BROKEN,
     Fault.BUG,
 )
 # sqlstate: what it means before COMMIT was handed over, and what when COMMIT itself raised it
@@ -38,6 +39,15 @@ TABLE = {
     "53100": (AWAY, AWAY),  # disk full: an ERROR, rolled back
     "53200": (AWAY, AWAY),
     "58030": (AWAY, AWAY),
+    "08004": (AWAY, AWAY),  # the login was refused
+    "53000": (AWAY, AWAY),
+    "53400": (AWAY, AWAY),
+    "57P04": (AWAY, AWAY),  # the database was dropped
+    "58000": (AWAY, AWAY),
+    "58P01": (AWAY, AWAY),
+    "08P01": (RECONNECT, UNKNOWN),  # a pooler that lost its server
+    "XX999": (BROKEN, BROKEN),  # whatever is of its class
+    "42XXX": (BROKEN, BROKEN),
     "23505": (BUG, BUG),  # of a run's reserve or resolution; keys and references are read first
     "23514": (BUG, BUG),  # a check on budgets or ledger
     "23001": (BUG, BUG),  # append-only
@@ -45,14 +55,14 @@ TABLE = {
     "22021": (BUG, BUG),
     "22003": (BUG, BUG),
     "22P02": (BUG, BUG),
-    "26000": (BUG, BUG),  # prepared statements behind a transaction pooler
-    "42P05": (BUG, BUG),
+    "26000": (BROKEN, BROKEN),  # prepared statements behind a transaction pooler
+    "42P05": (BROKEN, BROKEN),
     "25P02": (BUG, BUG),  # a statement after an error that was swallowed
-    "42P01": (BUG, BUG),
-    "42501": (BUG, BUG),
-    "XX000": (BUG, BUG),
-    "XX001": (BUG, BUG),  # corruption
-    "XX002": (BUG, BUG),
+    "42P01": (BROKEN, BROKEN),
+    "42501": (BROKEN, BROKEN),
+    "XX000": (BROKEN, BROKEN),
+    "XX001": (BROKEN, BROKEN),  # corruption
+    "XX002": (BROKEN, BROKEN),
     "99999": (BUG, BUG),  # never heard of
 }
 
@@ -112,8 +122,11 @@ def test_an_error_without_a_state_is_judged_by_its_type(
     assert (classify(error), classify_commit(error)) == (before, at_commit)
 
 
-def test_a_value_that_the_driver_cannot_encode_is_a_bug_whatever_it_says() -> None:
+@pytest.mark.parametrize("kind", [asyncpg.DataError, _base.DataError])
+def test_a_value_that_the_driver_cannot_encode_is_a_bug_whatever_it_says(
+    kind: type[Exception],
+) -> None:
     """The message quotes the value: text of a client must not pass for a lost connection."""
-    error = _base.DataError("invalid input for query argument $1: 'closed \\ud800' (surrogates)")
+    error = kind("invalid input for query argument $1: 'closed \\ud800' (surrogates)")
 
     assert (classify(error), classify_commit(error)) == (BUG, BUG)

@@ -7,7 +7,7 @@ answer, or with a 503, is *unknown*: the replay of it later must be answered, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import trio
 from attrs import define, field
 
-from tests.node_client import Client, connected, submission
+from tests.node_client import Client, connected, submission, until
 
 PAUSE_S = 0.05  # after a refused connection: the node is away
 # What a run does and what that must cost, whichever attempt is the one that settles.
@@ -39,6 +39,11 @@ class Asked:
     status: str
     cost: str
     run_id: str | None = None  # acknowledged
+
+    def named(self, run_id: str) -> None:
+        """Hear which run the key names: always the same one."""
+        assert self.run_id in (None, run_id), f"{self.key} named {self.run_id}, now {run_id}"
+        self.run_id = run_id
 
 
 @define(eq=False)
@@ -82,30 +87,72 @@ class Load:
             self.refused += 1
             return False
         assert answer.status_code == 201, answer.text
-        run_id = answer.json()["run_id"]
-        assert asked.run_id in (None, run_id), f"{asked.key} named {asked.run_id}, now {run_id}"
-        asked.run_id = run_id
+        asked.named(answer.json()["run_id"])
         return True
 
     async def replay(self, url: str) -> int:
-        """Ask again, once each, everything that was ever asked; returns how many were unknown."""
+        """Ask again for everything that was ever asked; returns how many were unknown."""
         unknown = sum(asked.run_id is None for asked in self.asked)
-        for tenant, key in self.tenants.items():
-            async with connected(url, key) as client:
-                for asked in [one for one in self.asked if one.tenant == tenant]:
-                    assert await self.ask(client, asked), f"{asked.key} has no definite answer"
+        async with trio.open_nursery() as tenants:
+            for tenant in self.tenants:
+                tenants.start_soon(self._replay, url, tenant)
         return unknown
 
     async def check(self, url: str) -> None:
         """Wait for the end of every run that was asked for; each ended as its inputs say, once."""
-        for tenant, key in self.tenants.items():
-            mine = [asked for asked in self.asked if asked.tenant == tenant]
-            async with connected(url, key) as client:
-                for asked in mine:
-                    assert asked.run_id is not None
-                    run = await client.ended(asked.run_id)
-                    assert (run["status"], run["cost"]["actual_usd"]) == (asked.status, asked.cost)
-                    assert run["idempotency_key"] == asked.key
-                    asked_message = asked.body["inputs"].get("message")
-                    assert run["result"] in (None, {"message": asked_message})
+        async with trio.open_nursery() as tenants:
+            for tenant in self.tenants:
+                tenants.start_soon(self._check, url, tenant)
         assert len({asked.run_id for asked in self.asked}) == len(self.asked)
+
+    def of(self, tenant: str) -> list[Asked]:
+        """Return what a tenant asked."""
+        return [asked for asked in self.asked if asked.tenant == tenant]
+
+    async def _replay(self, url: str, tenant: str) -> None:
+        """A batch may replay what was submitted alone, and the other way round."""
+        mine = self.of(tenant)
+        async with connected(url, self.tenants[tenant]) as client:
+            for asked in mine[-10:]:
+                assert await self.ask(client, asked), f"{asked.key} has no definite answer"
+            for page in pages(mine, 500):
+                items = await client.batch(
+                    [{**one.body, "idempotency_key": one.key} for one in page]
+                )
+                for asked, item in zip(page, items, strict=True):
+                    assert item["status"] == 201, (asked, item)
+                    asked.named(item["run"]["run_id"])
+
+    async def _check(self, url: str, tenant: str) -> None:
+        async with connected(url, self.tenants[tenant]) as client:
+
+            async def nothing_held() -> bool:
+                return bool((await client.get("/v1/budget"))["held_usd"] == "0.00")
+
+            await until(nothing_held)
+            runs = {run["run_id"]: run async for run in listed(client)}
+        mine = self.of(tenant)
+        assert set(runs) == {asked.run_id for asked in mine}
+        for asked in mine:
+            run = runs[asked.run_id]
+            assert run["idempotency_key"] == asked.key
+            assert (run["status"], run["cost"]["actual_usd"]) == (asked.status, asked.cost), run
+            message = {"message": asked.body["inputs"].get("message")}
+            assert run["result"] == (message if asked.status == "COMPLETED" else None)
+
+
+async def listed(client: Client) -> AsyncIterator[dict[str, Any]]:
+    """Yield every run of a tenant, newest first."""
+    query: dict[str, Any] = {"limit": 200}
+    while True:
+        page = await client.get("/v1/runs", **query)
+        for run in page["items"]:
+            yield run
+        if page["next_cursor"] is None:
+            return
+        query["cursor"] = page["next_cursor"]
+
+
+def pages(asked: Sequence[Asked], size: int) -> list[Sequence[Asked]]:
+    """Return it in pieces of at most `size`."""
+    return [asked[first : first + size] for first in range(0, len(asked), size)]

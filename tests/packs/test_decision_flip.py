@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from dpp.packs.decision.analysis import decide
 from dpp.packs.decision.flip import crossings
-from dpp.packs.decision.model import NUMBER_MAX, WEIGHT_MIN, Decision, DecisionInputs
-from tests.packs.decisions import decision, decisions, reweighed
+from dpp.packs.decision.model import NUMBER_MAX, WEIGHT_MIN, Decision, DecisionInputs, MethodName
+from tests.packs.decisions import METHOD_NAMES, decision, decisions, reweighed
 
 LEAD_MIN = 1e-4  # below, and far from the weights as they are, a hundredth of the way back
 CHANGE_MAX = 30  # to the winner's lead is less than the ninth digit shows
@@ -100,6 +100,23 @@ def test_a_lead_that_nine_digits_just_show_can_be_flipped() -> None:
     assert answer.winner == "A"
     assert answer.flip is not None
     assert _flips(inputs, answer, answer.flip.criterion, answer.flip.change)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_a_winner_by_dominance_alone_does_not_flip_to_what_it_dominates(method: MethodName) -> None:
+    """B and C score the same to the ninth digit, and to the last: there is no lead to take away."""
+    inputs = decision(
+        {"x": (1, "max"), "y": (1, "max"), "z": (1, "max")},
+        {"A": (0, 2, -1), "B": (1, 1, 0), "C": (1, 1, 7e-57)},
+        method,
+    )
+
+    answer = decide(inputs)
+
+    assert answer.winner == "C"
+    assert answer.ranking[0].score == answer.ranking[1].score
+    assert answer.flip is not None
+    assert answer.flip.overtaken_by == "A"
 
 
 @given(decisions())

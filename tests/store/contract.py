@@ -25,6 +25,7 @@ from dpp.admission import (
     MaxCostTooHigh,
     MaxCostTooLow,
     PackNotAllowed,
+    PlanUnknown,
     QueueFull,
     RateLimited,
     Submission,
@@ -34,7 +35,7 @@ from dpp.admission import (
 )
 from dpp.leases import Fence, Lapse
 from dpp.ledger import Budget, Entry, Kind, Overdrawn, Posted, ReferenceReused, TenantUnknown
-from dpp.money import Micros
+from dpp.money import ZERO, Micros
 from dpp.ports import (
     CancelAsked,
     Changes,
@@ -318,7 +319,7 @@ class SubmitContract:
         store = world.store
         await make_tenant(store)
         old = await create(store, key="order-1")
-        await store.quarantine_run(old.run_id, {})
+        await store.quarantine_run(Seen(old.run_id, "acme", None, 0), {})
         before = await books_of(store)
 
         answers = await submit(store, submission(key="order-2"), submission(key="order-1"))
@@ -533,7 +534,7 @@ class BusyContract:
         assert await store.take_back(lost, Lapse.LOST) == 1
         assert await store.expire_runs(unstarted) == 1
 
-    async def test_reads_claims_and_leases_do_not_ask_for_budgets(self, world: World) -> None:
+    async def test_reads_claims_and_leases_do_not_wait_for_budgets(self, world: World) -> None:
         store = world.store
         await make_tenant(store)
         lease = await take_lease(store)
@@ -544,7 +545,7 @@ class BusyContract:
             assert (await read(store, one.run_id)).status is Status.QUEUED
             assert ids(await claim(store, lease)) == [one.run_id]
             assert (await store.renew_lease(lease, lease_s=LEASE_S)).held
-            assert await store.hand_back_runs([claimed.fence]) == 1
+            assert await store.hand_back_runs([claimed.fence]) == 0  # waits for nobody either
             assert (await store.follow([one.run_id], [], [])).canceled == ()
 
 
@@ -1343,6 +1344,22 @@ class LeaseContract:
         (again,) = await claim(store, lease)
         assert (again.fence.lease_epoch, again.attempt) == (2, 1)
 
+    async def test_an_unknown_attempt_whose_cancel_was_asked_ends_instead_of_waiting_again(
+        self, world: World
+    ) -> None:
+        """It would be claimed anew, though its tenant was told that it ends."""
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store))
+        await store.cancel_run("acme", claimed.fence.run_id)
+
+        assert await store.hand_back_runs([claimed.fence]) == 1
+
+        run = await read(store, claimed.fence.run_id)
+        assert (run.status, run.actual_cost) == (Status.CANCELED, ZERO)
+        assert await store.hand_back_runs([claimed.fence]) == 0
+        assert (await store.audit()).ok
+
     async def test_only_lapsed_leases_are_reaped_one_at_a_time(self, world: World) -> None:
         store = world.store
         first = await take_lease(store, "node-1")
@@ -1569,8 +1586,8 @@ class QuarantineContract:
         claimed = await begin(store, await take_lease(store))
         before = await books_of(store)
 
-        assert await store.quarantine_run(claimed.fence.run_id, {"why": "refused"}) is True
-        assert await store.quarantine_run(claimed.fence.run_id, {"why": "again"}) is False
+        assert await store.quarantine_run(seen(claimed), {"why": "refused"}) is True
+        assert await store.quarantine_run(seen(claimed), {"why": "again"}) is False
 
         (finding,) = await store.list_findings()
         assert finding == Finding(
@@ -1594,7 +1611,7 @@ class QuarantineContract:
         claimed = await begin(store, await take_lease(store))
         await end_one(store, claimed)
 
-        for one in (claimed.fence.run_id, uuid4()):
+        for one in (seen(claimed), Seen(uuid4(), "acme", None, 0)):
             assert await store.quarantine_run(one, {}) is False
         assert await store.list_findings() == []
 
@@ -1605,7 +1622,9 @@ class QuarantineContract:
         await make_tenant(store)
         one = await create(store)
 
-        assert await store.quarantine_run(one.run_id, {"detail": text}) is True
+        assert (
+            await store.quarantine_run(Seen(one.run_id, "acme", None, 0), {"detail": text}) is True
+        )
 
         (finding,) = await store.list_findings()
         assert set(finding.evidence) == {"detail"}
@@ -1615,10 +1634,10 @@ class QuarantineContract:
         await make_tenant(store)
         lease = await take_lease(store)
         running, waiting = await begin(store, lease, timebox_s=1), await create(store)
-        for run in (running.fence.run_id, waiting.run_id):
-            await store.quarantine_run(run, {})
-        before = await books_of(store)
         asked = [seen(running), Seen(waiting.run_id, "acme", None, 0)]
+        for one in asked:
+            await store.quarantine_run(one, {})
+        before = await books_of(store)
 
         assert await claim(store, lease) == []
         assert await store.claimed_under(lease) == []
@@ -1638,12 +1657,32 @@ class QuarantineContract:
         store = world.store
         await make_tenant(store)
         one = await create(store)
-        await store.quarantine_run(one.run_id, {})
+        await store.quarantine_run(Seen(one.run_id, "acme", None, 0), {})
 
         outcome = await store.cancel_run("acme", one.run_id)
 
         assert outcome == CancelAsked(queued(one, world.now, cancel_asked=True))
         assert await budget_of(store) == (10 * DOLLAR, 9 * DOLLAR, DOLLAR, 0)
+
+    async def test_a_plan_that_this_node_does_not_know_stops_its_tenants_alone(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        await make_tenant(store, "other")
+        waiting, others = await create(store), await create(store, "other")
+        await store.set_plan("acme", "gone", operator="ops")
+        before = await books_of(store)
+
+        refused, created = await submit(store, submission(), submission("other"))
+        assert refused == PlanUnknown("gone")
+        assert isinstance(created, Created)
+        assert ids(await claim(store, await take_lease(store), "acme", "other", limit=1)) == [
+            others.run_id
+        ]
+
+        assert await books_of(store) == before
+        assert (await read(store, waiting.run_id)).status is Status.QUEUED
 
     async def test_what_is_set_aside_does_not_count_against_the_cap(self, world: World) -> None:
         store = world.store
@@ -1652,7 +1691,7 @@ class QuarantineContract:
         lease = await take_lease(store)
         first, _ = await claim(store, lease)
 
-        await store.quarantine_run(first.fence.run_id, {})
+        await store.quarantine_run(seen(first), {})
 
         assert len(await claim(store, lease)) == 1
 
@@ -1780,6 +1819,24 @@ class ReadContract:
         assert await found("order-1") == [await read(store, one.run_id)]
         assert await found("order-1", before=one.run_id) == []
         assert await found("order-2") == []
+
+    async def test_several_runs_are_read_at_once_and_only_the_tenants_own(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        await make_tenant(store, "other")
+        mine = [await create(store) for _ in range(2)]
+        theirs = await create(store, "other")
+
+        found = await store.get_runs(
+            "acme", [mine[1].run_id, theirs.run_id, mine[0].run_id, run_id()]
+        )
+
+        by_id = {run.run_id: run for run in found}
+        assert by_id == {one.run_id: await read(store, one.run_id) for one in mine}
+        assert len(found) == 2
+        assert await store.get_runs("acme", []) == []
 
     async def test_the_ledger_is_listed_newest_first_and_pages_by_place(self, world: World) -> None:
         store = world.store

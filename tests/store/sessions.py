@@ -170,13 +170,14 @@ class Sessions:
         self._open.append(session)
         return session
 
-    async def until_blocked(self, count: int = 1) -> None:
-        """Return when that many backends of the database wait for a lock."""
+    async def until_blocked(self, count: int = 1) -> int:
+        """Return when that many backends of the database wait for a lock; say how many do."""
         watcher = await self.open("postgres")
         with trio.fail_after(SOON_S):
-            while await watcher.fetchval(BLOCKED) < count:  # noqa: ASYNC110
+            while (blocked := await watcher.fetchval(BLOCKED)) < count:  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
         await watcher.close()
+        return int(blocked)
 
     async def until_it_is_past(self, moment: object) -> None:
         """Return when the server's clock is past `moment`."""
@@ -200,3 +201,13 @@ async def open_sessions(bridge: Bridge, database: Database) -> AsyncIterator[Ses
     finally:
         with trio.CancelScope(shield=True):
             await sessions.close()
+
+
+@asynccontextmanager
+async def holding(sessions: Sessions, query: str, *args: object) -> AsyncIterator[Session]:
+    """Hold the rows of a locking query until `commit` or the end of the block."""
+    session = await sessions.open()
+    await session.execute("begin")
+    await session.fetch(query, *args)
+    yield session
+    await session.execute("commit")

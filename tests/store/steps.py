@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dpp.admission import Created, Submission
+import trio
+
+from dpp.admission import Busy, Created, Submission
 from dpp.ports import Claim, Claimed, Tenant, Turn
 from tests.store.examples import DOLLAR, LEASE_S, end, new_lease, new_tenant, submission, turns
 
@@ -33,6 +35,15 @@ async def make_tenant(
 async def submit(store: Store, *batch: Submission) -> list[Any]:
     """Submit a batch in one call."""
     return await store.submit_runs(batch, wait=True)
+
+
+async def submit_alone(store: Store, one: Submission) -> Any:
+    """Submit one run as a lane does it: again while its tenant is waited for by somebody else."""
+    while True:
+        (answer,) = await submit(store, one)
+        if answer != Busy():
+            return answer
+        await trio.lowlevel.checkpoint()
 
 
 async def create(store: Store, tenant_id: str = "acme", **values: Any) -> Submission:
@@ -83,7 +94,7 @@ async def begin(store: Store, lease: NodeLease, tenant_id: str = "acme", **value
 async def end_one(store: Store, claimed: Claimed, outcome: Outcome | None = None) -> Settlement:
     """End an attempt."""
     (answer,) = await store.end_runs([end(claimed, outcome)], wait=True)
-    return answer  # type: ignore[return-value]  # never Busy: it waits
+    return answer  # type: ignore[return-value]  # never Busy: nobody else waits
 
 
 async def read(store: Store, run_id: UUID, tenant_id: str = "acme") -> Run:

@@ -24,7 +24,7 @@ from dpp.admission import (
     RateLimited,
     TenantSuspended,
 )
-from dpp.leases import Lapse, NodeLease
+from dpp.leases import Lapse
 from dpp.ledger import Kind, Overdrawn, Posted
 from dpp.money import Micros
 from dpp.ports import CancelAsked, Ended, LeaseGone, Seen, Tenant, TenantExists
@@ -42,7 +42,7 @@ from tests.store.examples import (
     posting,
     submission,
 )
-from tests.store.sessions import SOON_S, start
+from tests.store.sessions import SOON_S, holding, start
 from tests.store.steps import (
     ALL,
     begin,
@@ -53,6 +53,7 @@ from tests.store.steps import (
     make_tenant,
     read,
     submit,
+    submit_alone,
     take_lease,
 )
 from tests.store.verbs import (
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
     from tests.conftest import Database
     from tests.store.sessions import Running, Session, Sessions
 
+MANY = 12  # more than the store has connections for
+BEFORE_THEY_GIVE_UP_S = 5.0  # they wait for a lock as long as their wall clock lets them
 SETTLED = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
 
 
@@ -130,16 +133,6 @@ async def standing(
         with trio.fail_after(SOON_S):
             yield Standing(session, running, nursery)
             await session.go_on()
-
-
-@asynccontextmanager
-async def holding(sessions: Sessions, query: str, *args: object) -> AsyncIterator[Session]:
-    """Hold the rows of a locking query until `commit` or the end of the block."""
-    session = await sessions.open()
-    await session.execute("begin")
-    await session.fetch(query, *args)
-    yield session
-    await session.execute("commit")
 
 
 # ── leases ────────────────────────────────────────────────────────────────────────────────────────
@@ -255,8 +248,10 @@ async def test_a_lapsed_lease_with_an_open_claim_is_left_to_the_next_pass(
         assert [await judged.reap_lease(), await judged.reap_lease()] == [later, None]
         assert await judged.orphaned_runs(ALL) == []
         await claimer.go_on()
-        (claimed,) = await running.result()
+        told = await running.result()
 
+    assert isinstance(told, list)
+    (claimed,) = told
     assert await judged.reap_lease() == lease
     assert await judged.orphaned_runs(ALL) == [seen(claimed)]
 
@@ -391,13 +386,14 @@ async def test_a_reference_that_is_being_inserted_holds_nobody_up(
     with trio.fail_after(SOON_S):
         claimed = await claim(judged, lease)
         answers = await judged.submit_runs([submission()], wait=False)
+        answers += await judged.submit_runs([submission()], wait=True)
         assert (await judged.renew_lease(lease, lease_s=LEASE_S)).held
         if table != "live_runs":  # which the end deletes
             assert await judged.end_runs([end(claimed[0])], wait=False) == [SETTLED]
     await admin.execute("commit")
 
     assert ids(claimed) == [one.run_id]
-    assert isinstance(answers[0], Created)
+    assert [type(answer) for answer in answers] == [Created, Created]
 
 
 # ── cancels ───────────────────────────────────────────────────────────────────────────────────────
@@ -490,10 +486,8 @@ async def test_a_hand_back_that_met_a_cancel_leaves_the_run_to_be_ended(
     claimed = await begin(judged, lease)
 
     async with standing(sessions, cancelling(claimed.fence.run_id)) as first:
-        drain = first.meanwhile(partial(judged.end_lease, lease, hand_back=True))
-        await sessions.until_blocked()
+        await judged.end_lease(lease, hand_back=True)  # leaves what is held
         assert isinstance(await first.commit(), CancelAsked)
-        await drain.result()
 
     assert await judged.orphaned_runs(ALL) == [seen(claimed)]
     assert await judged.take_back([seen(claimed)], Lapse.LOST) == 1
@@ -593,10 +587,9 @@ async def test_a_hand_back_that_met_a_settle_hands_nothing_back(
     claimed = await begin(judged, await take_lease(judged))
 
     async with standing(sessions, ending(end(claimed))) as first:
-        late = first.meanwhile(partial(judged.hand_back_runs, [claimed.fence]))
-        await sessions.until_blocked()
+        assert await judged.hand_back_runs([claimed.fence]) == 0
         assert await first.commit() == [SETTLED]
-        assert await late.result() == 0
+    assert await judged.hand_back_runs([claimed.fence]) == 0
 
 
 async def test_a_healthy_run_is_not_taken_back_on_what_was_seen_before(
@@ -629,7 +622,7 @@ async def test_a_reaper_that_waited_for_the_row_looks_again(
 
     reaping = taking_back(scan, Lapse.LOST)
     async with standing(sessions, reaping, before="  from live_runs") as first:
-        await judged.hand_back_runs([claimed.fence])  # needs no budget
+        await judged.end_lease(lost, hand_back=True)  # needs no budget
         (again,) = await claim(judged, healthy)
         assert await first.commit() == 0
 
@@ -697,7 +690,7 @@ async def test_a_run_that_is_being_set_aside_is_not_settled(
     await make_tenant(judged)
     claimed = await begin(judged, await take_lease(judged))
 
-    async with standing(sessions, setting_aside(claimed.fence.run_id)) as first:
+    async with standing(sessions, setting_aside(seen(claimed))) as first:
         settle = first.meanwhile(partial(judged.end_runs, [end(claimed)], wait=True))
         await sessions.until_blocked()
         assert await first.commit() is True
@@ -711,7 +704,7 @@ async def test_a_run_that_is_being_settled_is_not_set_aside(
     claimed = await begin(judged, await take_lease(judged))
 
     async with standing(sessions, ending(end(claimed))) as first:
-        late = first.meanwhile(partial(judged.quarantine_run, claimed.fence.run_id, {}))
+        late = first.meanwhile(partial(judged.quarantine_run, seen(claimed), {}))
         await sessions.until_blocked()
         assert await first.commit() == [SETTLED]
         assert await late.result() is False
@@ -733,11 +726,10 @@ async def test_a_hundred_at_once_on_one_key_are_one_run(judged: PostgresStore) -
     await make_tenant(judged)
     asked = [submission(key="order-1") for _ in range(100)]
 
-    answers = await at_once([partial(judged.submit_runs, [one], wait=True) for one in asked])
+    answers = await at_once([partial(submit_alone, judged, one) for one in asked])
 
-    answered = [answer for (answer,) in answers]
-    (created,) = [answer for answer in answered if isinstance(answer, Created)]
-    rest = [answer for answer in answered if answer != created]
+    (created,) = [answer for answer in answers if isinstance(answer, Created)]
+    rest = [answer for answer in answers if answer != created]
     assert rest == [Exists(created.run_id)] * 99
     assert await budget_of(judged) == (10 * DOLLAR, 9 * DOLLAR, DOLLAR, 0)
 
@@ -746,9 +738,9 @@ async def test_two_requests_at_once_under_one_key_have_one_winner(judged: Postgr
     await make_tenant(judged)
     asked = [submission(key="order-1", body="ab"[n % 2]) for n in range(40)]
 
-    answers = await at_once([partial(judged.submit_runs, [one], wait=True) for one in asked])
+    answers = await at_once([partial(submit_alone, judged, one) for one in asked])
 
-    answered = list(zip(asked, [answer for (answer,) in answers], strict=True))
+    answered = list(zip(asked, answers, strict=True))
     ((winner, created),) = [pair for pair in answered if isinstance(pair[1], Created)]
     for one, answer in answered:
         if one is not winner:
@@ -760,12 +752,11 @@ async def test_sixty_four_reserves_of_nine_on_ten_admit_one(judged: PostgresStor
     await make_tenant(judged)
     asked = [submission(max_cost=9 * DOLLAR) for _ in range(64)]
 
-    answers = await at_once([partial(judged.submit_runs, [one], wait=True) for one in asked])
+    answers = await at_once([partial(submit_alone, judged, one) for one in asked])
 
-    answered = [answer for (answer,) in answers]
     refused = InsufficientBudget(Micros(DOLLAR), required=Micros(9 * DOLLAR))
-    assert sum(isinstance(answer, Created) for answer in answered) == 1
-    assert answered.count(refused) == 63
+    assert sum(isinstance(answer, Created) for answer in answers) == 1
+    assert answers.count(refused) == 63
     assert await budget_of(judged) == (10 * DOLLAR, DOLLAR, 9 * DOLLAR, 0)
 
 
@@ -775,11 +766,10 @@ async def test_twenty_calls_at_once_under_a_limit_of_ten_are_exactly_ten(
     await make_tenant(judged, plan="basic")
     asked = [submission(max_cost=DOLLAR // 100) for _ in range(20)]
 
-    answers = await at_once([partial(judged.submit_runs, [one], wait=True) for one in asked])
+    answers = await at_once([partial(submit_alone, judged, one) for one in asked])
 
-    answered = [answer for (answer,) in answers]
-    assert sum(isinstance(answer, Created) for answer in answered) == 10
-    limited = [answer for answer in answered if isinstance(answer, RateLimited)]
+    assert sum(isinstance(answer, Created) for answer in answers) == 10
+    limited = [answer for answer in answers if isinstance(answer, RateLimited)]
     assert len(limited) == 10
     assert {answer.window.reset_s for answer in limited} <= {59, 60}
     assert await budget_of(judged) == (10 * DOLLAR, 99 * DOLLAR // 10, DOLLAR // 10, 0)
@@ -917,39 +907,41 @@ async def test_of_two_who_make_one_tenant_one_makes_it(
     assert [key.key_id for key in await judged.list_keys("acme")] == [key_of("acme")]
 
 
-# ── one lock order ────────────────────────────────────────────────────────────────────────────────
+# ── one held row, and everybody else ──────────────────────────────────────────────────────────────
 
 
-async def two_in_reverse(store: PostgresStore) -> list[Claimed]:
-    """Make two attempts of one lease, the later id first on the page."""
-    await make_tenant(store)
-    await submit(store, submission(priority=9), submission(priority=0))
-    lease = await take_lease(store)
-    later = await claim(store, lease, limit=1)
-    return [*await claim(store, lease, limit=1), *later]
-
-
-@pytest.mark.parametrize("how", ["drain", "fences"])
-async def test_who_locks_several_runs_locks_them_in_one_order(
-    judged: PostgresStore, sessions: Sessions, how: str
+@pytest.mark.parametrize("what", ["submits", "ends", "cancels", "transfers"])
+async def test_those_who_wait_for_a_held_budget_leave_connections_for_the_others(
+    judged: PostgresStore, sessions: Sessions, admin: Session, what: str
 ) -> None:
-    """In another order than the settler's, the two would wait for each other."""
-    first, second = await two_in_reverse(judged)
-    assert first.fence.run_id < second.fence.run_id
-    hand_back = {
-        "drain": ending_lease(NodeLease(first.fence.lease_id, "node-1"), hand_back=True),
-        "fences": handing_back(second.fence, first.fence),
-    }[how]
-    settler, drainer = await sessions.open(), await sessions.open()
-    lock = "select from live_runs where run_id = $1 for no key update"
+    """A tenant whose row a frozen client holds may ask as often as it likes: others are served."""
+    await make_tenant(judged, "held", deposit=100 * DOLLAR)
+    await make_tenant(judged, "free")
+    lease = await take_lease(judged)
+    claimed = [await begin(judged, lease, "held") for _ in range(MANY)]
+    await admin.execute("alter role dpp_app in database dpp_shared set lock_timeout = 0")
+    await judged.close()
+    asked: dict[str, list[Callable[[], Awaitable[Any]]]] = {
+        "submits": [
+            partial(judged.submit_runs, [submission("held")], wait=True) for _ in range(MANY)
+        ],
+        "ends": [partial(judged.end_runs, [end(one)], wait=True) for one in claimed],
+        "cancels": [partial(judged.cancel_run, "held", one.fence.run_id) for one in claimed],
+        "transfers": [
+            partial(judged.post_transfer, posting(1, f"ref-{n}", tenant_id="held"))
+            for n in range(MANY)
+        ],
+    }
+    lock = "select from budgets where tenant_id = 'held' for no key update"
 
     async with trio.open_nursery() as nursery:
-        async with holding(sessions, lock, first.fence.run_id):
-            settling = start(nursery, partial(settler.run, ending(end(second), end(first))))
+        async with holding(sessions, lock):
+            waiting = [start(nursery, task) for task in asked[what]]
             await sessions.until_blocked(1)
-            draining = start(nursery, partial(drainer.run, hand_back))
-            await sessions.until_blocked(2)
-        answers = await settling.result()
-        await draining.result()
+            with trio.fail_after(BEFORE_THEY_GIVE_UP_S):
+                (answer,) = await judged.submit_runs([submission("free")], wait=False)
+            assert await sessions.until_blocked(1) == 1  # one waits for the row, whoever else asks
+        for one in waiting:
+            await one.result()
 
-    assert answers == [SETTLED, SETTLED]
+    assert isinstance(answer, Created)

@@ -66,8 +66,8 @@ def cancelling(
     return partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
 
 
-def setting_aside(run_id: UUID) -> Callable[[Connection], Awaitable[bool]]:
-    return partial(endings.quarantine_run, run_id=run_id, evidence={})
+def setting_aside(seen: Seen) -> Callable[[Connection], Awaitable[bool]]:
+    return partial(endings.quarantine_run, seen=seen, evidence={})
 
 
 def renewing(lease: NodeLease) -> Callable[[Connection], Awaitable[object]]:
@@ -79,7 +79,12 @@ def ending_lease(lease: NodeLease, *, hand_back: bool) -> Callable[[Connection],
 
 
 def handing_back(*fences: Fence) -> Callable[[Connection], Awaitable[int]]:
-    return partial(leases.hand_back_runs, fences=fences)
+    return partial(
+        endings.hand_back_runs,
+        fences=fences,
+        ending_ids=[uuid4() for _ in fences],
+        attempts_max=LIMITS.attempts_max,
+    )
 
 
 def posting_transfer(posting: Posting) -> Callable[[Connection], Awaitable[PostingOutcome]]:

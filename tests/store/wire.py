@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import struct
 import tempfile
 from collections import deque
 from contextlib import asynccontextmanager, suppress
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 SOCKET = ".s.PGSQL.5432"
 CANCEL_REQUEST = 80877102
 COMMIT = b"Qcommit\x00"
-ANSWERED = b"Z"
+PARSE, EXECUTE, READY = b"P", b"E", b"Z"
+HEAD = 5
 CHUNK = 65_536
 
 
@@ -47,9 +47,12 @@ class Wire:
         self.host = host
         self.upstream = upstream
         self.plan: deque[Cut] = deque()
+        self.next_cut: Callable[[], Cut | None] = lambda: None  # once the plan is used up
         self.commits = 0
+        self.cuts = 0
         self.cancel_requests = 0
-        self.parses = 0
+        self.parsed: list[bytes] = []  # each prepared statement, as it was sent
+        self.executed = 0  # how often one was run
         self.held = trio.Event()
         self.release = trio.Event()
         self._lines: set[Line] = set()
@@ -67,9 +70,9 @@ class Wire:
 
     async def _connect(self, client: trio.SocketStream) -> None:
         startup = await read_startup(client)
-        if startup[4:8] == struct.pack("!I", CANCEL_REQUEST):
+        if length(startup[4:]) == CANCEL_REQUEST:
             self.cancel_requests += 1
-            await client.aclose()
+            client.socket.close()
             return
         server = await trio.open_unix_socket(f"{self.upstream}/{SOCKET}")
         await server.send_all(startup)
@@ -83,10 +86,10 @@ class Wire:
         for line in self._lines:
             line.mute = True
 
-    async def cut(self) -> None:
+    def cut(self) -> None:
         """Cut every connection that is there."""
-        for line in set(self._lines):
-            await line.hang_up()
+        for line in self._lines:
+            line.hang_up()
 
 
 class Line:
@@ -99,34 +102,43 @@ class Line:
         self._cut: Cut | None = None
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._from_client)
-            nursery.start_soon(self._from_server)
+        """Pass frames on until one side hangs up, or the wire is taken away."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._from_client)
+                nursery.start_soon(self._from_server)
+        finally:
+            self.hang_up()
 
     async def _from_client(self) -> None:
+        frames = Frames(self.client)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for frame in frames(self.client):
-                self.wire.parses += frame[:1] == b"P"
+            while frame := await frames.receive():
+                if frame[:1] == PARSE:
+                    self.wire.parsed.append(frame[5:])
+                self.wire.executed += frame[:1] == EXECUTE
                 if frame[:1] + frame[5:] == COMMIT:
                     await self._commit(frame)
                 elif not self.mute:
                     await self.server.send_all(frame)
         if not self.keeps_server:
-            await self.hang_up()
+            self.hang_up()
 
     async def _from_server(self) -> None:
+        frames = Frames(self.server)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for frame in frames(self.server):
-                if self._cut is Cut.AFTER and frame[:1] == ANSWERED:
-                    await self.hang_up()
+            while frame := await frames.receive():
+                if self._cut is Cut.AFTER and frame[:1] == READY:
+                    self.hang_up()
                 elif self._cut is None and not self.mute:
                     await self.client.send_all(frame)
         if self._cut is None and not self.mute:
-            await self.hang_up()
+            self.hang_up()
 
     async def _commit(self, frame: bytes) -> None:
         self.wire.commits += 1
-        planned = self.wire.plan.popleft() if self.wire.plan else None
+        planned = self.wire.plan.popleft() if self.wire.plan else self.wire.next_cut()
+        self.wire.cuts += planned is not None
         if planned is Cut.HELD:
             self.wire.held.set()
             await self.wire.release.wait()
@@ -134,36 +146,56 @@ class Line:
         self._cut = planned
         self.keeps_server = planned in {Cut.DURING, Cut.NEVER}
         if planned is Cut.BEFORE:
-            await self.hang_up()
+            self.hang_up()
         elif planned is not Cut.NEVER and not self.mute:
             await self.server.send_all(frame)
         if planned is Cut.DURING:
-            await self.client.aclose()
+            self.client.socket.close()
 
-    async def hang_up(self) -> None:
-        await self.client.aclose()
-        await self.server.aclose()
+    def hang_up(self) -> None:
+        """Close both ends; whoever reads or writes sees it."""
+        self.client.socket.close()
+        self.server.socket.close()
+
+
+class Frames:
+    """The messages of one direction: a type byte, a length, a body."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def receive(self) -> bytes:
+        """Return the next one; nothing once the other side has hung up."""
+        while (frame := self._take()) is None:
+            chunk = await self._stream.receive_some(CHUNK)
+            if not chunk:
+                return b""
+            self._buffer += chunk
+        return frame
+
+    def _take(self) -> bytes | None:
+        if len(self._buffer) < HEAD or len(self._buffer) <= (size := length(self._buffer[1:])):
+            return None
+        frame = bytes(self._buffer[: size + 1])
+        del self._buffer[: size + 1]
+        return frame
+
+
+def length(buffer: bytes | bytearray) -> int:
+    """Return the length that a message names, itself included."""
+    return int.from_bytes(buffer[:4])
 
 
 async def read_startup(stream: trio.SocketStream) -> bytes:
     """Read the first message, which has no type byte."""
     buffer = b""
-    while len(buffer) < 4 or len(buffer) < struct.unpack("!I", buffer[:4])[0]:
+    while len(buffer) < 4 or len(buffer) < length(buffer):
         chunk = await stream.receive_some(CHUNK)
         if not chunk:
             break
         buffer += chunk
     return buffer
-
-
-async def frames(stream: trio.SocketStream) -> AsyncIterator[bytes]:
-    """Yield messages until the other side hangs up: a type byte, a length, a body."""
-    buffer = bytearray()
-    async for chunk in stream:
-        buffer += chunk
-        while len(buffer) >= 5 and len(buffer) > (length := struct.unpack_from("!I", buffer, 1)[0]):
-            yield bytes(buffer[: length + 1])
-            del buffer[: length + 1]
 
 
 @asynccontextmanager

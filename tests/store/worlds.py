@@ -27,8 +27,11 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 class World(Protocol):
     """What the contract suite asks of an implementation."""
 
-    store: Store
-    now: datetime
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def now(self) -> datetime: ...
 
     async def advance(self, seconds: float) -> None:
         """Let that much time pass by the database's clock."""

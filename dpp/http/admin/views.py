@@ -11,7 +11,7 @@ from dpp.http.views import BudgetView, budget_view
 from dpp.ports import Audit, Finding, Key, Node, Tenant
 
 
-@frozen
+@frozen(slots=False)
 class TenantView:
     """A tenant and its money."""
 
@@ -23,7 +23,7 @@ class TenantView:
     budget: BudgetView
 
 
-@frozen
+@frozen(slots=False)
 class KeyView:
     """A key, without its secret."""
 
@@ -35,7 +35,7 @@ class KeyView:
     revoked: bool
 
 
-@frozen
+@frozen(slots=False)
 class BookedView:
     """A transfer that stands in the ledger, by this request or an earlier one."""
 
@@ -44,7 +44,7 @@ class BookedView:
     budget: BudgetView
 
 
-@frozen
+@frozen(slots=False)
 class InvariantView:
     """One invariant, and the first that offend it."""
 
@@ -53,7 +53,7 @@ class InvariantView:
     offenders: Sequence[Mapping[str, Any]]
 
 
-@frozen
+@frozen(slots=False)
 class FindingView:
     """An open finding."""
 
@@ -65,7 +65,7 @@ class FindingView:
     evidence: Mapping[str, Any]
 
 
-@frozen
+@frozen(slots=False)
 class AuditView:
     """One pass over the books."""
 
@@ -74,7 +74,7 @@ class AuditView:
     findings: Sequence[FindingView]
 
 
-@frozen
+@frozen(slots=False)
 class NodeView:
     """A living node."""
 
@@ -83,7 +83,7 @@ class NodeView:
     lease_until: datetime
 
 
-@frozen
+@frozen(slots=False)
 class Listing:
     """A page of anything."""
 

@@ -26,6 +26,7 @@ from dpp.packs.decision.table import CELLS_A_STEP, Table
 
 CONFIRMED_MAX = 16  # thresholds tried in earnest: many only where some lie within a billionth
 DOUBLINGS_MAX = 200  # from a billionth of the least weight to the largest number
+NOISE = 1e-16  # of the whole: a lead that the ranking shows and doubles do not is taken for this
 HALVINGS = 30  # of the last doubling: to the 1e-9 part of the way past the threshold
 
 Change: TypeAlias = tuple[int, float]  # of the weight of a criterion, by its place
@@ -98,8 +99,7 @@ def _first_ahead(level: float, weight: float, ahead: Callable[[float], bool]) ->
         return level
     grows = level > 0
     bound = (NUMBER_MAX - 1 if grows else 2 * WEIGHT_MIN) - weight  # inside, whatever is rounded
-    # Where two scores are level as they are, the threshold is 0: a step of 0 would never get past.
-    step = math.copysign(1e-9 * (min(abs(level), weight + level) or weight), level)
+    step = math.copysign(1e-9 * max(WEIGHT_MIN, min(abs(level), weight + level)), level)
     low, high = level, level + step
     for _ in range(DOUBLINGS_MAX):
         if ahead(high):
@@ -121,10 +121,12 @@ def weighted_changes(winner: Cells, weights: Weights) -> Callable[[Cells], Itera
 
     With t added to a weight the lead is gap + t·ahead, where `ahead` is the lead on that criterion.
     """
+    whole = math.fsum(weights)
 
     def changes(rival: Cells) -> Iterator[Change]:
         aheads = [a - b for a, b in zip(winner, rival, strict=True)]
         gap = math.fsum(w * ahead for w, ahead in zip(weights, aheads, strict=True))
+        gap = max(gap, NOISE * whole)
         for criterion, ahead in enumerate(aheads):
             if ahead:
                 yield criterion, -gap / ahead
@@ -144,14 +146,15 @@ def topsis_changes(winner: Cells, weights: Weights) -> Callable[[Cells], Iterato
 
     def changes(rival: Cells) -> Iterator[Change]:
         rival_near, rival_far = distances(rival, weights)
-        gap = far * rival_near - rival_far * near
+        gain, loss = far * rival_near, rival_far * near
+        gap = max(gain - loss, NOISE * (gain + loss))
         for criterion, weight in enumerate(weights):
             n, f = winner[criterion], winner[count + criterion]
             rn, rf = rival[criterion], rival[count + criterion]
             slope = far * rn + f * rival_near - rival_far * n - rf * near
             for delta in crossings(f * rn - rf * n, slope, gap):
                 square = weight * weight + delta
-                if square > 0:
+                if delta and square > 0:
                     yield criterion, delta / (math.sqrt(square) + weight)
 
     return changes
