@@ -49,6 +49,8 @@ async def open_store(
     async with open_place(config, held, bridge, fresh=fresh) as where:
         if not config.database.embedded:
             await bridge.run(partial(place.assert_known, where))
+        elif applied := await bridge.run(partial(place.as_owner, where, migrate.up)):
+            log.info("schema migrated", applied=applied)
         async with open_postgres(bridge, where.app, where.audit, sizes, limits) as store:
             store.plans = config.plans
             yield store
@@ -58,7 +60,7 @@ async def open_store(
 async def open_place(
     config: Config, held: DataDir, bridge: Bridge, *, fresh: bool = False
 ) -> AsyncIterator[Place]:
-    """Say where the database is; runs the embedded one, with its schema brought up, meanwhile."""
+    """Say where the database is; runs the embedded one meanwhile, its schema as it was."""
     if not config.database.embedded:
         yield await external(config, bridge)
         return
@@ -72,10 +74,7 @@ async def open_place(
             fresh=fresh,
         )
         endpoint = await nursery.start(serve)
-        applied = await bridge.run(partial(place.prepare_embedded, endpoint.host))
-        if applied:
-            log.info("schema migrated", applied=applied)
-        yield place.embedded_place(endpoint.host)
+        yield await bridge.run(partial(place.prepare_embedded, endpoint.host))
         nursery.cancel_scope.cancel(reason="nothing uses PostgreSQL any more")
 
 

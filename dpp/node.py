@@ -168,15 +168,28 @@ async def live(  # the parts of a node
     """Open the store, run everything on it, and come back when it has drained, in order."""
     async with (
         open_store(config, held, bridge, fresh=fresh) as store,
-        trio.open_nursery() as upkeep,
+        trio.open_nursery() as operating,
     ):
-        house = House.build(config, held, store, stopping)
+        house, drained = House.build(config, held, store, stopping), trio.Event()
         metrics.declare(
             actors=("intake", "settler", "tenure", "claimer", "follower", "reaper"),
+            loops=("tenure", "follower", "reaper"),
             verbs=("submit_runs", "end_runs", "claim_runs", "renew_lease"),
             packs=house.registry.pack_types,
         )
-        keep = partial(supervise, give_up=stopping.after)
+        admin = admin_app(Desk(store, config.plans, secrets.token_bytes), token)
+        sockets = listener.bind(config.management.listen.host, config.management.listen.port)
+        inside = await operating.start(management.serve, admin, sockets, operating, drained)
+        await run_actors(house, url_of(inside))
+        drained.set()  # a drain is watched to its end
+        operating.cancel_scope.deadline = trio.current_time() + management.GRACE_S
+
+
+async def run_actors(house: House, management_url: str) -> None:
+    """Run actors and public HTTP until the drain is over."""
+    store, stopping = house.store, house.stopping
+    keep = partial(supervise, give_up=stopping.after)
+    async with trio.open_nursery() as upkeep:
         upkeep.start_soon(keep, "reaper", partial(reap, house))
         upkeep.start_soon(keep, "follower", partial(follow, house))
         async with trio.open_nursery() as settling, house.settlements:  # outlives the runs
@@ -189,7 +202,7 @@ async def live(  # the parts of a node
                     taking_in.start_soon(
                         keep_lanes, "intake", house.submissions, admit, stopping.after
                     )
-                    await serve_http(house, token)
+                    await serve_http(house, management_url)
         upkeep.cancel_scope.cancel(reason="drained")
 
 
@@ -238,23 +251,20 @@ async def hold_tenure(house: House) -> None:
     )
 
 
-async def serve_http(house: House, token: str) -> None:
-    """Serve both listeners until the drain; return when the last connection is over."""
+async def serve_http(house: House, management_url: str) -> None:
+    """Serve the public listener until the drain; return when the last connection is over."""
     config, draining = house.config, house.stopping.draining
     services = make_services(house)
     app = public_app(services, config.http.cors_allowed_origins)
     reception = listener.Reception(
         app, app.refuse, connections_max=config.http.connections_max, patience=Patience()
     )
-    admin = admin_app(Desk(house.store, config.plans, secrets.token_bytes), token)
     sockets = listener.bind(config.http.listen.host, config.http.listen.port)
-    admin_sockets = listener.bind(config.management.listen.host, config.management.listen.port)
     async with trio.open_nursery() as serving:
         await first_lease(house)
-        inside = await serving.start(management.serve, admin, admin_sockets, serving, draining)
         public = await serving.start(listener.serve, reception, sockets, serving, draining)
-        house.held.publish(url=url_of(public), management_url=url_of(inside))
-        log.info("ready", url=url_of(public), management_url=url_of(inside))
+        house.held.publish(url=url_of(public), management_url=management_url)
+        log.info("ready", url=url_of(public), management_url=management_url)
 
 
 async def first_lease(house: House) -> None:

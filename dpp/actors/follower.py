@@ -12,6 +12,7 @@ from dpp.actors.wake import when
 from dpp.actors.watchboard import Watchboard
 from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
+from dpp.metrics import succeeded
 from dpp.packs import events as pack_events
 from dpp.ports import Following, RunEvent
 
@@ -39,6 +40,7 @@ async def follower(
                 await trio.sleep(FOLLOW_S)
             else:
                 unsent = []
+                succeeded("follower")
                 await trio.sleep(GAP_S)
 
 

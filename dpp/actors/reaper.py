@@ -22,6 +22,7 @@ from dpp.actors.wake import Wake, when
 from dpp.faults import StoreUnavailable
 from dpp.leases import Lapse
 from dpp.logs import get_logger
+from dpp.metrics import succeeded
 from dpp.ports import Reaping, Seen
 
 PAGES_MAX = 100  # a pass: 10,000 runs at the default page, then the next pass goes on at once
@@ -95,6 +96,7 @@ async def step(reaping: "Passing", calm: Calm) -> bool:
     if trio.current_time() >= calm.waits_until:
         leases, taken = await reaping.take_back()
         calm.answered_at = trio.current_time()
+    succeeded("reaper")
     log.info("reaper scan", leases=leases, taken_back=taken, expired=expired)
     return max(leases, taken, expired) >= PAGES_MAX * reaping.scan_limit
 

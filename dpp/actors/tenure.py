@@ -26,7 +26,7 @@ from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
 from dpp.leases import MARGIN_S, Fence, NodeLease, trusted_until
 from dpp.logs import get_logger
-from dpp.metrics import zombie_writes_refused_total
+from dpp.metrics import succeeded, zombie_writes_refused_total
 from dpp.ports import Leases
 
 END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
@@ -171,6 +171,7 @@ async def renew(
             return
         here.trust.deadline = trusted_until(asked_at, lease_s)
         clock.learn(renewal.now)
+        succeeded("tenure")
         log.info("heartbeat", lease_id=str(here.lease.lease_id), runs=len(here.attempts))
         suspects = await hand_back_ghosts(store, here, renewal.fences, suspects, heartbeat_s)
         ask_at = asked_at + heartbeat_s

@@ -24,12 +24,5 @@ def serve(session: Session, listen: str | None, management: str | None, *, demo:
 
     from dpp import node
 
-    try:
-        trio.run(partial(node.serve, config, data_dir=session.data_dir(), demo=demo))
-    except Exception as error:
-        addresses = (
-            f"http.listen {config.http.listen}, management.listen {config.management.listen}"
-        )
-        error.add_note(f"The addresses are {addresses}.")
-        raise
+    trio.run(partial(node.serve, config, data_dir=session.data_dir(), demo=demo))
     session.out.result({"status": "stopped"})

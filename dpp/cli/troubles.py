@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dpp.cli.exits import Exit, Stop, Trouble
@@ -44,22 +44,22 @@ TODO: Mapping[str, str] = {
     "reference-reused": "Use another --reference for another transfer.",
     "idempotency-key-reused": "Use another --idempotency-key for another request.",
     "quota-exceeded": "Wait as long as it says, or give the tenant another plan.",
-    "temporary-reduced-capacity": "Try again: nothing was done.",
+    "temporary-reduced-capacity": "Ask the same again: what happened already is not done twice.",
 }
 
 
 def explain(error: BaseException) -> Stop | None:
     """Return how the command ends by this error; None = a bug, alone or in a group with others."""
-    stops = [_of_leaf(leaf, getattr(error, "__notes__", ())) for leaf in _leaves(error)]
+    stops = [_of_leaf(leaf) for leaf in _leaves(error)]
     return None if None in stops else stops[0]
 
 
-def _of_leaf(error: BaseException, notes: Sequence[str]) -> Stop | None:
-    for known in (_of_stop, _of_client, _of_configuration, _of_node, _of_database):
+def _of_leaf(error: BaseException) -> Stop | None:
+    for known in (_of_stop, _of_client, _of_configuration, _of_node, _of_database, _of_listener):
         stop = known(error)
         if stop is not None:
             return stop
-    return _of_listener(error, notes)
+    return None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -100,6 +100,8 @@ def _of_problem(problem: Problem, retry_after_s: float | None) -> Trouble:
     did = f"The node refused it ({problem.name}, {problem.status}) and changed nothing."
     if problem.status >= 500 and problem.name == "internal-error":  # noqa: PLR2004 - server errors
         did = "Its log has the cause under request_id " + (problem.request_id or "(none)") + "."
+    elif problem.status == 503:  # noqa: PLR2004 - the only answer that leaves it open
+        did = "The node did not get it done, as far as it knows."
     return Trouble(problem.name, "\n     ".join(lines), did, TODO.get(problem.name, ""), more)
 
 
@@ -157,11 +159,11 @@ def _of_database(error: BaseException) -> Stop | None:
     return None
 
 
-def _of_listener(error: BaseException, notes: Sequence[str]) -> Stop | None:
+def _of_listener(error: BaseException) -> Stop | None:
     """An address that the node cannot listen on; errors of files name their file, this one none."""
     if not isinstance(error, OSError) or error.filename is not None or error.errno not in BIND:
         return None
-    what = " ".join([f"The node cannot listen: {error.strerror}.", *notes])
+    what = f"The node cannot listen on {error.strerror}."
     todo = "End what listens there, or name other addresses (--listen, --management)."
     trouble = Trouble("address", what, "DPP did not start.", todo)
     return Stop(BIND[error.errno], trouble)

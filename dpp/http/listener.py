@@ -28,17 +28,21 @@ FULL: Final = Violation("temporary-reduced-capacity", "too many connections; try
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets for every address of the host; port 0 = one free port for all."""
+    """Return listening sockets for every address of the host; port 0 = one free port for all.
+
+    Raises OSError that names the address.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in found:
             where = (address[0], sockets[0].getsockname()[1] if sockets else port, *address[2:])
             sockets.append(_listening(socket.socket(family, kind, protocol), where))
-    except OSError:
+    except OSError as error:
         for opened in sockets:
             opened.close()
-        raise
+        message = f"{host} port {port}: {error.strerror}"
+        raise OSError(error.errno, message) from error
     return sockets
 
 

@@ -16,7 +16,7 @@ from msgspec import Meta
 from dpp.ledger import Budget, Entry
 from dpp.money import show
 from dpp.pricing import policy_text
-from dpp.runs import Failure, Run, payer
+from dpp.runs import Failure, Run, Status, payer
 
 USD: Final = "USD"
 SCHEMAS: Final = "#/components/schemas/"
@@ -200,7 +200,7 @@ class ReadyView:
 def run_view(run: Run) -> RunView:
     """Return a run as the API shows it."""
     path = f"/v1/runs/{run.run_id}"
-    failure, progress, digest = run.failure, run.progress, run.result_sha256
+    failure, digest = run.failure, run.result_sha256
     return RunView(
         run_id=str(run.run_id),
         status=run.status.value,
@@ -213,7 +213,7 @@ def run_view(run: Run) -> RunView:
         expires_at=run.expires_at,
         result_expires_at=None,
         cost=_cost(run),
-        progress=None if progress is None else ProgressView(progress.fraction, progress.note),
+        progress=_progress(run),
         metadata={},
         result=None if run.result is None else msgspec.Raw(run.result),
         result_sha256=None if digest is None else digest.hex(),
@@ -227,6 +227,14 @@ def run_view(run: Run) -> RunView:
             "receipt": None,
         },
     )
+
+
+def _progress(run: Run) -> ProgressView | None:
+    """Return the last that is known; of a run that completed it is all, whatever its pack said."""
+    note = "" if run.progress is None else run.progress.note
+    if run.status is Status.COMPLETED:
+        return ProgressView(1.0, note)
+    return None if run.progress is None else ProgressView(run.progress.fraction, note)
 
 
 def budget_view(budget: Budget) -> BudgetView:

@@ -50,6 +50,9 @@ async def connect(address: Address) -> Connection:
     alarm = asyncio.get_running_loop().call_later(CONNECT_S, connection.terminate)
     try:
         await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+    except BaseException:
+        connection.terminate()  # nobody else knows of it
+        raise
     finally:
         alarm.cancel()
     return connection

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, assert_never
 import asyncpg
 from attrs import evolve, frozen
 
+from dpp.faults import StoreUnavailable
 from dpp.store import migrate, roles
 from dpp.store.connections import CONNECT_S, Address
 from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
@@ -57,12 +58,22 @@ def external_place(url: str, migrations_url: str | None, *, prepared: bool) -> P
 
 
 async def ping(dsn: str) -> None:
-    """Connect and ask one query; raises while there is no answer."""
-    connection = await asyncpg.connect(dsn, timeout=CONNECT_S)
+    """Connect and ask one query; raises `StoreUnavailable` while there is no answer."""
     try:
-        await connection.fetchval("select 1")
-    finally:
-        await connection.close()
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_S)
+        try:
+            await connection.fetchval("select 1")
+        finally:
+            await connection.close()
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
+        message = f"no answer yet: {type(error).__name__}: {error}"
+        raise StoreUnavailable(message) from error
 
 
 async def keeps_session(url: str) -> bool:
@@ -75,10 +86,10 @@ async def keeps_session(url: str) -> bool:
         await connection.close()
 
 
-async def prepare_embedded(host: str) -> list[str]:
-    """Make roles and database if missing, bring the schema up; returns migrations applied."""
+async def prepare_embedded(host: str) -> Place:
+    """Make roles and database if missing; the schema is as it was."""
     await roles.prepare(host)
-    return await as_owner(embedded_place(host), migrate.up)
+    return embedded_place(host)
 
 
 async def assert_known(place: Place) -> None:

@@ -479,6 +479,7 @@ async def ask(
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + ASK_S
     tries = 0
+    unknown_once = False  # then its old backend may hold the locks: only the time ends the asking
     while True:
         tries += 1
         try:
@@ -494,6 +495,7 @@ async def ask(
                 fault = ClaimUnknown if name == "claim_runs" else StoreUnavailable
                 message = f"{name}: COMMIT got no answer"
                 raise fault(message) from unknown
+            unknown_once = True
             reason: Exception = unknown
             over = loop.time() > give_up_at
         except CommitRefused as refused:
@@ -509,7 +511,8 @@ async def ask(
             if fault_kind is Fault.RECONNECT:
                 pool.drop_idle()
             reason = error
-            over = fault_kind is Fault.AWAY or tries >= TRIES_MAX or loop.time() > give_up_at
+            tired = tries >= TRIES_MAX and not unknown_once
+            over = fault_kind is Fault.AWAY or tired or loop.time() > give_up_at
         if over:
             metrics.store_unavailable_total.labels(name).inc()
             message = f"{name}: {type(reason).__name__}: {reason}"

@@ -177,14 +177,14 @@ def test_a_bug_is_explained_by_nobody_not_even_beside_something_known() -> None:
 
 
 def test_an_address_that_is_taken_is_named() -> None:
-    error = ExceptionGroup("", [OSError(errno.EADDRINUSE, "Address already in use")])
-    error.add_note("The addresses are http.listen 127.0.0.1:8080.")
+    taken = OSError(errno.EADDRINUSE, "127.0.0.1 port 8080: Address already in use")
+    error = ExceptionGroup("", [taken])
 
     stop = explain(error)
 
     assert stop is not None
     assert (stop.status, stop.trouble.code) == (Exit.NEGATIVE, "address")
-    assert "127.0.0.1:8080" in stop.trouble.what
+    assert "on 127.0.0.1 port 8080" in stop.trouble.what
 
 
 def test_a_file_that_cannot_be_read_is_no_address() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dpp import metrics
@@ -37,8 +38,23 @@ def test_declared_series_stand_at_zero() -> None:
     for status in metrics.STATUSES:
         labels = (("pack", "some-pack"), ("status", status))
         assert now["dpp_runs_ended_total", labels] == 0
-    for name in ("dpp_claims_total", "dpp_findings_open", "dpp_commits_refused_total"):
+    for name in ("dpp_claims_total", "dpp_commits_refused_total"):
         assert (name, ()) in now
+
+
+def test_the_age_of_a_loops_last_success_is_counted_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr(metrics, "_now", lambda: clock)
+    metrics.declare(loops=["some-loop"])
+    name = ("dpp_loop_last_success_age_seconds", (("loop", "some-loop"),))
+
+    clock = 107.0
+    assert series()[name] == 7
+    metrics.succeeded("some-loop")
+    clock = 108.0
+    assert series()[name] == 1
 
 
 def test_every_metric_is_described_and_none_is_labelled_with_what_grows() -> None:
