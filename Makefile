@@ -14,13 +14,14 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench lock schema env clean
+.PHONY: help demo test lint bench bench-frozen lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
 	@echo "make test    every test; ARGS='-k intake' picks some"
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
+	@echo "make bench-frozen   what the others wait while one tenant's row is held"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
 	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
 	@echo "make env     .venv alone, which all of the above make first"
@@ -37,6 +38,9 @@ lint: env
 
 bench: env
 	@$(bin)/python -m bench.throughput $(ARGS)
+
+bench-frozen: env
+	@$(bin)/python -m bench.frozen $(ARGS)
 
 lock: env
 	@echo "lock: what DPP runs with"

@@ -172,10 +172,8 @@ class InsufficientBudget:
     required: Micros
 
 
-Admission: TypeAlias = (
-    Created
-    | Exists
-    | ExistsWithDifferentRequest
+Refusal: TypeAlias = (
+    ExistsWithDifferentRequest
     | KeyDead
     | TenantSuspended
     | TenantFrozen
@@ -189,6 +187,7 @@ Admission: TypeAlias = (
     | QueueFull
     | InsufficientBudget
 )
+Admission: TypeAlias = Created | Exists | Refusal
 
 
 @frozen

@@ -1,6 +1,6 @@
 """Admissions that say no, as problems."""
 
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from dpp.admission import (
     ExistsWithDifferentRequest,
@@ -12,6 +12,7 @@ from dpp.admission import (
     PlanUnknown,
     QueueFull,
     RateLimited,
+    Refusal,
     TenantFrozen,
     TenantSuspended,
 )
@@ -19,22 +20,6 @@ from dpp.http.limits import SUBMIT, window_headers
 from dpp.http.problems import Problem, invalid, over_quota, unauthorized, unavailable
 from dpp.money import show
 from dpp.pricing import InputsInvalid, PackUnknown
-
-Refusal: TypeAlias = (
-    ExistsWithDifferentRequest
-    | KeyDead
-    | TenantSuspended
-    | TenantFrozen
-    | PlanUnknown
-    | PackUnknown
-    | PackNotAllowed
-    | InputsInvalid
-    | MaxCostTooLow
-    | MaxCostTooHigh
-    | RateLimited
-    | QueueFull
-    | InsufficientBudget
-)
 
 QUEUE_RETRY_S = 5  # an estimate: how soon a place in the queue is free nobody knows
 

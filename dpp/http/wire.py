@@ -6,19 +6,14 @@ these by `submissions`.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Final, TypeVar
 
 from attrs import frozen
-from cattrs.errors import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ForbiddenExtraKeysError,
-    IterableValidationNote,
-)
+from cattrs.errors import BaseValidationError
 from msgspec import Meta
 
 from dpp import money
+from dpp.packs.members import member_errors
 from dpp.packs.strict import Check, Wrong, make_converter
 from dpp.pricing import InputError
 
@@ -97,7 +92,7 @@ def read(body: object, kind: type[Body]) -> Body | list[InputError]:
     try:
         return _converter.structure(body, kind)
     except (BaseValidationError, Wrong) as error:
-        errors = list(_errors(error, ""))
+        errors = list(member_errors(error, "", NOT_A_MEMBER))
     if len(errors) > ERRORS_MAX:
         errors = [*errors[: ERRORS_MAX - 1], InputError("", "and more errors")]
     return errors
@@ -118,33 +113,3 @@ def is_key(text: object) -> bool:
 
 _BARE_KEY: Final = re.compile(KEY_PATTERN[1:-1])
 _converter: Final = make_converter()
-
-
-def _errors(error: BaseException, at: str) -> Iterator[InputError]:
-    """Yield the leaves of what cattrs raised, each with its place."""
-    at += _place(error)
-    if isinstance(error, BaseValidationError):
-        for inner in error.exceptions:
-            yield from _errors(inner, at)
-    elif isinstance(error, ForbiddenExtraKeysError):
-        for name in sorted(error.extra_fields):
-            yield InputError(f"{at}/{_escape(name[:64])}", NOT_A_MEMBER)
-    elif isinstance(error, KeyError):
-        yield InputError(at, "is required")
-    elif isinstance(error, ValueError):
-        yield InputError(at, str(error))
-    else:
-        raise error  # a bug in the types, not in what was sent
-
-
-def _place(error: BaseException) -> str:
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, AttributeValidationNote):
-            return f"/{_escape(note.name)}"
-        if isinstance(note, IterableValidationNote):
-            return f"/{_escape(note.index)}"
-    return ""
-
-
-def _escape(part: str | int) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
