@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SOCKET = ".s.PGSQL.5432"
 CANCEL_REQUEST = 80877102
 COMMIT = b"Qcommit\x00"
+BEGIN = b"Qbegin "
 PARSE, EXECUTE, READY = b"P", b"E", b"Z"
+STANDBY = b"Sin_hot_standby\x00"
 HEAD = 5
 CHUNK = 65_536
 
@@ -51,6 +53,10 @@ class Wire:
         self.commits = 0
         self.cuts = 0
         self.cancel_requests = 0
+        self.begins = 0
+        self.deaf = False  # a login is taken and never answered
+        self.mute_after_login = False  # a login is answered, and nothing after it
+        self.hides_standby = False  # as old servers and poolers do: the driver has to ask for it
         self.parsed: list[bytes] = []  # each prepared statement, as it was sent
         self.executed = 0  # how often one was run
         self.held = trio.Event()
@@ -74,12 +80,22 @@ class Wire:
             self.cancel_requests += 1
             client.socket.close()
             return
+        if self.deaf:
+            await read_to_the_end(client)
+            return
         server = await trio.open_unix_socket(f"{self.upstream}/{SOCKET}")
         await server.send_all(startup)
         line = Line(self, client, server)
         self._lines.add(line)
-        await line.run()
-        self._lines.discard(line)
+        try:
+            await line.run()
+        finally:
+            self._lines.discard(line)
+
+    @property
+    def lines(self) -> int:
+        """Count the connections that are there."""
+        return len(self._lines)
 
     def mute(self) -> None:
         """Let no byte pass any more on the connections that are there; nobody hangs up."""
@@ -115,11 +131,13 @@ class Line:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while frame := await frames.receive():
                 if frame[:1] == PARSE:
-                    self.wire.parsed.append(frame[5:])
+                    self.wire.parsed.append(frame[HEAD:])
+                content = without_length(frame)
                 self.wire.executed += frame[:1] == EXECUTE
-                if frame[:1] + frame[5:] == COMMIT:
+                self.wire.begins += content.startswith(BEGIN)
+                if content == COMMIT:
                     await self._commit(frame)
-                elif not self.mute:
+                elif self._cut is None and not self.mute:  # not even the driver's good-bye
                     await self.server.send_all(frame)
         if not self.keeps_server:
             self.hang_up()
@@ -130,10 +148,14 @@ class Line:
             while frame := await frames.receive():
                 if self._cut is Cut.AFTER and frame[:1] == READY:
                     self.hang_up()
-                elif self._cut is None and not self.mute:
+                elif self._cut is None and not self.mute and not self._is_hidden(frame):
+                    self.mute = self.wire.mute_after_login and frame[:1] == READY
                     await self.client.send_all(frame)
         if self._cut is None and not self.mute:
             self.hang_up()
+
+    def _is_hidden(self, frame: bytes) -> bool:
+        return self.wire.hides_standby and without_length(frame).startswith(STANDBY)
 
     async def _commit(self, frame: bytes) -> None:
         self.wire.commits += 1
@@ -182,6 +204,11 @@ class Frames:
         return frame
 
 
+def without_length(frame: bytes) -> bytes:
+    """Return the type byte and the body."""
+    return frame[:1] + frame[HEAD:]
+
+
 def length(buffer: bytes | bytearray) -> int:
     """Return the length that a message names, itself included."""
     return int.from_bytes(buffer[:4])
@@ -196,6 +223,14 @@ async def read_startup(stream: trio.SocketStream) -> bytes:
             break
         buffer += chunk
     return buffer
+
+
+async def read_to_the_end(stream: trio.SocketStream) -> None:
+    """Take what comes and say nothing, until the other side hangs up."""
+    async with stream:
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some(CHUNK):
+                pass
 
 
 @asynccontextmanager
