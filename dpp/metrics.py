@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+RECONCILED = ("rolled_forward", "missing", "not_verified")
 STATUSES = ("COMPLETED", "FAILED", "CANCELED", "EXPIRED")
 OTHER = "other"  # the label of what a client made up
 # A commit takes 1 to 5 ms; its limits are 2 s for a lock and 15 s for a transaction.
@@ -83,6 +84,12 @@ zombie_writes_refused_total = Counter(
     "dpp_zombie_writes_refused_total",
     "Writes of an attempt that had lost its lease; nothing was written.",
     ("verb",),
+    registry=REGISTRY,
+)
+reconciled_total = Counter(
+    "dpp_reconcile_total",
+    "Runs left while their result was stored, by what the reconciler did.",
+    ("outcome",),
     registry=REGISTRY,
 )
 claims_total = Counter("dpp_claims_total", "Runs that this node claimed.", registry=REGISTRY)
@@ -153,6 +160,8 @@ def declare(
     for pack in packs:
         for status in STATUSES:
             runs_ended_total.labels(status, pack)
+    for outcome in RECONCILED:
+        reconciled_total.labels(outcome)
     # What an alert on errors divides by, before the first request.
     for code in ("200", "500", "503"):
         http_requests_total.labels("GET", OTHER, code)

@@ -21,11 +21,13 @@ from dpp import config as configuration
 from dpp import datadir, logs, metrics
 from dpp.actors.attempts import Attempts
 from dpp.actors.claimer import Rounds, claimer
+from dpp.actors.delivery import Delivery
 from dpp.actors.executor import execute
 from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.reaper import reaper
+from dpp.actors.reconciler import Reconciler, collector, reconciler
 from dpp.actors.ring import Ring
 from dpp.actors.settler import SettlingDesk, settler
 from dpp.actors.supervisor import Stopping, supervise
@@ -44,6 +46,8 @@ from dpp.ids import RunIds
 from dpp.logs import get_logger
 from dpp.packs.registry import Registry
 from dpp.store.bridge import open_bridge
+from dpp.store.directory_blobs import DirectoryBlobs
+from dpp.store.identity import assert_known_store
 from dpp.store.place import SchemaRefused as StartRefused
 
 if TYPE_CHECKING:
@@ -66,6 +70,8 @@ ENDS_MAX = 1000  # waiting, a lane: executors wait for a place, so this only bou
 SWITCH_INTERVAL_S = 0.0005
 OVER_S = 10.0  # beyond drain_s: for HTTP, the last batches and the lease; then all is cancelled
 HURRY_S = 5.0  # what a second SIGTERM leaves: for the lease, runs get nothing
+
+ACTORS = ("intake", "settler", "tenure", "claimer", "follower", "reaper", "reconciler", "collector")
 
 migrate = migrate_database
 
@@ -125,12 +131,15 @@ class House:
     board: Watchboard
     submissions: IntakeDesk
     settlements: SettlingDesk
+    blobs: DirectoryBlobs
+    delivery: Delivery
 
     @classmethod
     def build(
         cls, config: Config, held: DataDir, store: PostgresStore, stopping: Stopping
     ) -> House:
         """Make the parts; nothing runs yet."""
+        blobs = DirectoryBlobs(held.blobs)
         rounds = Rounds(Ring(Random()))  # noqa: S311  # an order of service, not a secret
         attempts = Attempts(rounds.freed)
         return cls(
@@ -145,6 +154,13 @@ class House:
             board=Watchboard(attempts.executes),
             submissions=IntakeDesk(LANES, SUBMISSIONS_MAX),
             settlements=SettlingDesk(LANES, ENDS_MAX),
+            blobs=blobs,
+            delivery=Delivery(
+                store=store,
+                blobs=blobs,
+                inline_max_bytes=config.runs.inline_max_bytes,
+                wait_s=config.reconcile.store_wait_s,
+            ),
         )
 
 
@@ -171,10 +187,11 @@ async def live(  # the parts of a node
         trio.open_nursery() as operating,
     ):
         house, drained = House.build(config, held, store, stopping), trio.Event()
+        await assert_known_store(store, house.blobs, str(held.blobs))
         metrics.declare(
-            actors=("intake", "settler", "tenure", "claimer", "follower", "reaper"),
-            loops=("tenure", "follower", "reaper"),
-            verbs=("submit_runs", "end_runs", "claim_runs", "renew_lease"),
+            actors=ACTORS,
+            loops=("tenure", "follower", "reaper", "reconciler", "collector"),
+            verbs=("submit_runs", "end_runs", "claim_runs", "renew_lease", "mark_storing"),
             packs=house.registry.pack_types,
         )
         admin = admin_app(Desk(store, config.plans, secrets.token_bytes), token)
@@ -192,6 +209,8 @@ async def run_actors(house: House, management_url: str) -> None:
     async with trio.open_nursery() as upkeep:
         upkeep.start_soon(keep, "reaper", partial(reap, house))
         upkeep.start_soon(keep, "follower", partial(follow, house))
+        upkeep.start_soon(keep, "reconciler", partial(reconcile, house))
+        upkeep.start_soon(keep, "collector", partial(collector, store, house.blobs))
         async with trio.open_nursery() as settling, house.settlements:  # outlives the runs
             settle = partial(settler, store, house.board.ended)
             settling.start_soon(keep_lanes, "settler", house.settlements, settle, stopping.after)
@@ -217,6 +236,18 @@ async def reap(house: House) -> None:
     )
 
 
+async def reconcile(house: House) -> None:
+    """Run the reconciler with this node's numbers."""
+    work = Reconciler(
+        store=house.store,
+        blobs=house.blobs,
+        scan_limit=house.config.reconcile.scan_limit,
+        lease_s=house.config.lease.lease_s,
+        store_wait_s=house.config.reconcile.store_wait_s,
+    )
+    await reconciler(work, interval_s=house.config.reconcile.interval_s)
+
+
 async def follow(house: House) -> None:
     """Run the follower."""
     await follower(house.store, house.attempts, house.board, house.stopping.draining)
@@ -228,8 +259,9 @@ async def hold_tenure(house: House) -> None:
         execute,
         house.attempts,
         house.registry,
+        house.delivery.deliver,
         house.settlements.settle,
-        inline_max_bytes=house.config.runs.inline_max_bytes,
+        result_max_bytes=house.config.runs.result_max_bytes,
     )
     claim = partial(
         claimer,

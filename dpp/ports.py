@@ -15,6 +15,7 @@ from uuid import UUID
 from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
+from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.money import Micros
@@ -75,6 +76,7 @@ class Claimed:
     available_at: datetime
     attempt: int
     trace_id: str
+    created_at: datetime
 
 
 @frozen
@@ -93,6 +95,15 @@ class Seen:
     tenant_id: str
     lease_id: UUID | None
     lease_epoch: int
+
+
+@frozen(kw_only=True)
+class LeftStoring:
+    """A run that was left while its result was stored; `created_at` is part of the object's key."""
+
+    seen: Seen
+    max_cost: Micros
+    created_at: datetime
 
 
 # ── the node's one ear ───────────────────────────────────────────────────────────────────────────
@@ -342,12 +353,59 @@ class Reaping(Protocol):
         """Return QUEUED runs, never started, past their `expires_at`."""
         ...
 
-    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
-        """Requeue or end these runs where they are still as seen; returns how many were taken."""
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False) -> int:
+        """Requeue or end these runs where they are still as seen; returns how many were taken.
+
+        `storing`: those that store a result, which are the reconciler's, and no others.
+        """
         ...
 
     async def expire_runs(self, seen: Sequence[Seen]) -> int:
         """End these runs EXPIRED where they still wait and were never started; returns how many."""
+        ...
+
+
+class Storing(Protocol):
+    """What an executor asks before it stores a large result."""
+
+    async def mark_storing(self, fence: Fence) -> bool:
+        """Make the run the reconciler's; False = the attempt was lost."""
+        ...
+
+
+class Reconciling(Protocol):
+    """What the reconciler asks."""
+
+    async def storing_runs(
+        self, *, after: UUID | None, limit: int, grace_s: float
+    ) -> list[LeftStoring]:
+        """Return runs that were left storing, by run id: no lease row, or overdue by `grace_s`."""
+        ...
+
+    async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]: ...
+
+    async def take_back(
+        self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False
+    ) -> int: ...
+
+    async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool: ...
+
+    async def open_finding(
+        self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
+    ) -> bool:
+        """Open a finding that freezes nobody; False = it is open already."""
+        ...
+
+    async def kept_objects(self, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
+        """Return those of these attempts whose objects an ending or a live row still needs."""
+        ...
+
+    async def store_id(self, name: str) -> UUID | None:
+        """Return the id of a store of results; None before its first use."""
+        ...
+
+    async def keep_store_id(self, name: str, store_id: UUID) -> UUID:
+        """Keep the id of a store at its first use; returns the one that is kept."""
         ...
 
 
@@ -430,7 +488,18 @@ class Admin(Protocol):
 
 
 class Store(
-    Submissions, Leases, Claims, Settlements, Reaping, Following, Reads, Cancels, Admin, Protocol
+    Submissions,
+    Leases,
+    Claims,
+    Settlements,
+    Reaping,
+    Storing,
+    Reconciling,
+    Following,
+    Reads,
+    Cancels,
+    Admin,
+    Protocol,
 ):
     """All of it: what `open_store` gives to the node."""
 

@@ -130,6 +130,14 @@ class Progress:
     note: str
 
 
+@frozen
+class StoredResult:
+    """A result too large for its ending: the key of its object in a blob store, and its digest."""
+
+    key: str
+    sha256: bytes
+
+
 @frozen(kw_only=True)
 class Run:
     """A run as its tenant sees it, read in one statement over submission, live row and ending."""
@@ -155,6 +163,7 @@ class Run:
     trace_id: str
     progress: Progress | None
     result: bytes | None
+    result_key: str | None
     result_sha256: bytes | None
     failure: Failure | None
 

@@ -14,14 +14,14 @@ from attrs import frozen
 
 from dpp.leases import EndCanceled, EndFree, Fence, Lapse, Requeue, after_lapse
 from dpp.money import ZERO, Micros
-from dpp.runs import ErrorCode, Failure, Status
+from dpp.runs import ErrorCode, Failure, Status, StoredResult
 
 
 @frozen
 class Completed:
-    """The pack returned: its result as canonical JSON, and what it charged."""
+    """The pack returned: its result as canonical JSON or where that lies, and what it charged."""
 
-    result: bytes
+    result: bytes | StoredResult
     charged: Micros
 
 
@@ -45,6 +45,7 @@ class FailedByPlatform:
     """The attempt is nobody's but ours to pay: the run is tried again, or ends free."""
 
     detail: str
+    code: ErrorCode = ErrorCode.INFRASTRUCTURE
 
 
 Outcome: TypeAlias = Completed | FailedByItself | CanceledWhileRunning | FailedByPlatform
@@ -89,7 +90,7 @@ class Ending:
     cost: Micros
     returned: Micros
     failure: Failure | None = None
-    result: bytes | None = None
+    result: bytes | StoredResult | None = None
 
     @property
     def kind(self) -> str:
@@ -209,8 +210,9 @@ def resolve(end: End, run: LiveRun, seq: int, attempts_max: int) -> Ending | Req
             return ending(run, end.ending_id, seq, Status.FAILED, cost, failure=failure)
         case CanceledWhileRunning(charged):
             return ending(run, end.ending_id, seq, Status.CANCELED, covered(charged, run))
-        case FailedByPlatform(detail):
-            failure = Failure(ErrorCode.INFRASTRUCTURE, detail)
+        case FailedByPlatform(detail, code):
+            assert code in FREE, code
+            failure = Failure(code, detail)
             return take_back(run, end.ending_id, seq, Lapse.LOST, attempts_max, failure)
 
 
@@ -258,7 +260,7 @@ def ending(
     cost: Micros,
     *,
     failure: Failure | None = None,
-    result: bytes | None = None,
+    result: bytes | StoredResult | None = None,
 ) -> Ending:
     """Build the ending of a locked live run, under the lease and epoch that it has."""
     return Ending(

@@ -59,11 +59,12 @@ CREATE TABLE dpp.endings (
     error_detail text,
     result_sha256 bytea,
     result bytea,
+    result_key text,
     CONSTRAINT endings_amount CHECK (((cost >= 0) AND (returned >= 0) AND ((cost + returned) > 0))),
     CONSTRAINT endings_error CHECK (((status = 'FAILED'::text) = (error_code IS NOT NULL))),
     CONSTRAINT endings_kind CHECK ((((kind = 'settle'::text) AND (status <> 'EXPIRED'::text)) OR ((kind = 'void'::text) AND (cost = 0) AND (status <> 'COMPLETED'::text)))),
     CONSTRAINT endings_payer CHECK ((((status <> 'FAILED'::text) OR (error_code = 'resolved_by_operator'::text) OR ((kind = 'void'::text) = (error_code = ANY (ARRAY['lost_lease'::text, 'store_unavailable'::text, 'infrastructure'::text])))) AND ((status <> 'CANCELED'::text) OR ((kind = 'settle'::text) = (cost > 0))))),
-    CONSTRAINT endings_result CHECK (((status = 'COMPLETED'::text) = (result_sha256 IS NOT NULL))),
+    CONSTRAINT endings_result CHECK ((((status = 'COMPLETED'::text) = (result_sha256 IS NOT NULL)) AND (num_nonnulls(result, result_key) <= num_nonnulls(result_sha256)))),
     CONSTRAINT endings_status CHECK ((status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'CANCELED'::text, 'EXPIRED'::text])))
 );
 
@@ -242,10 +243,16 @@ CREATE VIEW dpp.runs AS
     e.error_code,
     e.error_detail,
     e.result_sha256,
-    e.result
+    e.result,
+    e.result_key
    FROM ((dpp.submissions s
      LEFT JOIN dpp.live_runs l ON ((l.run_id = s.run_id)))
      LEFT JOIN dpp.endings e ON ((e.run_id = s.run_id)));
+
+CREATE TABLE dpp.stores (
+    name text NOT NULL,
+    store_id uuid NOT NULL
+);
 
 CREATE TABLE dpp.tenant_turns (
     tenant_id text NOT NULL
@@ -297,6 +304,9 @@ ALTER TABLE ONLY dpp.nodes
 
 ALTER TABLE ONLY dpp.run_events
     ADD CONSTRAINT run_events_pk PRIMARY KEY (run_id, lease_epoch, n);
+
+ALTER TABLE ONLY dpp.stores
+    ADD CONSTRAINT stores_pk PRIMARY KEY (name);
 
 ALTER TABLE ONLY dpp.submissions
     ADD CONSTRAINT submissions_key UNIQUE (tenant_id, idempotency_key);
@@ -393,6 +403,9 @@ GRANT SELECT ON TABLE dpp.run_events TO dpp_audit;
 
 GRANT SELECT ON TABLE dpp.runs TO dpp_app;
 GRANT SELECT ON TABLE dpp.runs TO dpp_audit;
+
+GRANT SELECT,INSERT ON TABLE dpp.stores TO dpp_app;
+GRANT SELECT ON TABLE dpp.stores TO dpp_audit;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE dpp.tenant_turns TO dpp_app;
 GRANT SELECT ON TABLE dpp.tenant_turns TO dpp_audit;

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from typing import Any, TypeAlias
 
 from dpp import resources
 from dpp.ports import Audit, Verdict
 from dpp.runs import Status
 from dpp.settlement import Ending
-from tests.fake_rows import Rows, UsageRow
+from tests.fake_rows import Rows, UsageRow, digest
 
 Offenders: TypeAlias = Iterator[dict[str, Any]]
 
@@ -103,8 +102,7 @@ def kind_agrees(ending: Ending, minimum_fee: int) -> bool:
 
 def hashes_hold(rows: Rows) -> Offenders:
     for run_id, row in rows.endings.items():
-        result = row.ending.result
-        if row.result_sha256 != (None if result is None else sha256(result).digest()):
+        if row.result_sha256 != digest(row.ending.result):
             yield {"run_id": str(run_id)}
 
 

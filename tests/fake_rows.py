@@ -20,7 +20,7 @@ from dpp.ledger import Budget, Entry, Kind, Posting
 from dpp.money import Micros
 from dpp.plans import WINDOW_S
 from dpp.ports import Finding, RunEvent, Seen
-from dpp.runs import Progress, Run, Status
+from dpp.runs import Progress, Run, Status, StoredResult
 from dpp.settlement import EndedRun, Ending, LiveRun
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class LiveRow:
     lease_id: UUID | None = None
     lease_epoch: int = 0
     attempts_spent: int = 0
+    storing: bool = False
     cancel_asked: bool = False
     quarantined: bool = False
 
@@ -170,6 +171,7 @@ class Rows:
     events: dict[tuple[UUID, int, int], RunEvent] = field(factory=dict)
     usage: dict[tuple[str, date], UsageRow] = field(factory=lambda: defaultdict(UsageRow))
     findings: list[Finding] = field(factory=list)
+    stores: dict[str, UUID] = field(factory=dict)
 
     def account(self, tenant_id: str) -> Account:
         tenant, budget = self.tenants[tenant_id], self.budgets[tenant_id]
@@ -230,7 +232,7 @@ class Rows:
             cancel_asked=live.cancel_asked,
             started_at=live.started_at,
             finished_at=now,
-            result_sha256=None if ending.result is None else sha256(ending.result).digest(),
+            result_sha256=digest(ending.result),
         )
         budget = self.budgets[ending.tenant_id]
         budget.held -= live.max_cost
@@ -254,6 +256,7 @@ class Rows:
         if live is None or not live.held_by(fence) or live.cancel_asked or live.quarantined:
             return False
         live.lease_id = live.deadline = None
+        live.storing = False
         live.available_at = now
         live.attempts_spent += spent
         return True
@@ -261,7 +264,7 @@ class Rows:
     def hand_back_lease(self, lease: NodeLease, now: datetime) -> None:
         """Requeue all of a lease, no attempt spent."""
         for live in self.live.values():
-            if live.lease_id == lease.lease_id:
+            if live.lease_id == lease.lease_id and not live.storing:
                 self.requeue(Fence(live.run_id, lease.lease_id, live.lease_epoch), 0, now)
 
     def ended(self, run_ids: Iterable[UUID]) -> dict[UUID, EndedRun]:
@@ -333,6 +336,13 @@ class Rows:
         budget.check()
 
 
+def digest(result: bytes | StoredResult | None) -> bytes | None:
+    """Return the digest that an ending has of its result."""
+    if isinstance(result, StoredResult):
+        return result.sha256
+    return None if result is None else sha256(result).digest()
+
+
 def of_live(live: LiveRow) -> dict[str, Any]:
     """Return what a run shows while it waits or works."""
     return {
@@ -344,6 +354,7 @@ def of_live(live: LiveRow) -> dict[str, Any]:
         "actual_cost": None,
         "cancel_asked": live.cancel_asked,
         "result": None,
+        "result_key": None,
         "result_sha256": None,
         "failure": None,
     }
@@ -351,6 +362,7 @@ def of_live(live: LiveRow) -> dict[str, Any]:
 
 def of_ending(row: EndingRow) -> dict[str, Any]:
     """Return what an ended run shows."""
+    result = row.ending.result
     return {
         "status": row.ending.status,
         "attempt": row.attempts_spent + 1,
@@ -359,7 +371,8 @@ def of_ending(row: EndingRow) -> dict[str, Any]:
         "finished_at": row.finished_at,
         "actual_cost": row.ending.cost,
         "cancel_asked": row.cancel_asked,
-        "result": row.ending.result,
+        "result": None if isinstance(result, StoredResult) else result,
+        "result_key": result.key if isinstance(result, StoredResult) else None,
         "result_sha256": row.result_sha256,
         "failure": row.ending.failure,
     }

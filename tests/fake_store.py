@@ -17,6 +17,7 @@ import trio
 
 from dpp import admission, ledger, settlement
 from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
+from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse, NodeLease, Requeue
 from dpp.ledger import (
     Budget,
@@ -43,6 +44,7 @@ from dpp.ports import (
     Finding,
     Key,
     LeaseGone,
+    LeftStoring,
     NewKey,
     NewTenant,
     Node,
@@ -54,7 +56,7 @@ from dpp.ports import (
     TenantExists,
     Watch,
 )
-from dpp.runs import TERMINAL, Run, Status
+from dpp.runs import TERMINAL, Run, Status, StoredResult
 from dpp.settlement import End, Settlement
 from tests import fake_audit
 from tests.fake_faults import Faults
@@ -243,6 +245,7 @@ class FakeStore:
     def _stamp(self, row: LiveRow, lease: NodeLease) -> None:
         row.lease_id = lease.lease_id
         row.lease_epoch += 1
+        row.storing = False
         row.started_at = row.started_at or self.now()
         row.deadline = self.now() + timedelta(seconds=row.timebox_s)
 
@@ -261,6 +264,7 @@ class FakeStore:
             available_at=row.available_at,
             attempt=row.attempts_spent + 1,
             trace_id=asked.trace_id,
+            created_at=self.rows.submissions[row.run_id].created_at,
         )
 
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
@@ -331,7 +335,11 @@ class FakeStore:
 
     async def orphaned_runs(self, limit: int) -> list[Seen]:
         def body() -> list[Seen]:
-            return [r.seen() for r in self._held() if r.lease_id not in self.rows.leases][:limit]
+            return [
+                r.seen()
+                for r in self._held()
+                if r.lease_id not in self.rows.leases and not r.storing
+            ][:limit]
 
         return await self.faults.run("orphaned_runs", body)
 
@@ -339,7 +347,9 @@ class FakeStore:
         def body() -> list[Seen]:
             before = self.now() - timedelta(seconds=grace_s)
             return [
-                r.seen() for r in self._held() if r.deadline is not None and r.deadline < before
+                r.seen()
+                for r in self._held()
+                if r.deadline is not None and r.deadline < before and not r.storing
             ][:limit]
 
         return await self.faults.run("overdue_runs", body)
@@ -358,14 +368,14 @@ class FakeStore:
 
         return await self.faults.run("unstarted_runs", body)
 
-    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False) -> int:
         def body() -> int:
-            return self._take_back(seen, lapse)
+            return self._take_back(seen, lapse, storing=storing)
 
         return await self.faults.run("take_back", body, runs=[one.run_id for one in seen])
 
-    def _take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
-        still = self._still(seen)
+    def _take_back(self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False) -> int:
+        still = self._still(seen, storing=storing)
         for live in still:
             run, seq = live.as_live_run(), self.rows.budgets[live.tenant_id].seq + 1
             decided = settlement.take_back(run, uuid4(), seq, lapse, self.attempts_max)
@@ -395,16 +405,88 @@ class FakeStore:
     def _held(self) -> list[LiveRow]:
         return [r for r in self.rows.live.values() if r.lease_id is not None and not r.quarantined]
 
-    def _still(self, seen: Sequence[Seen]) -> list[LiveRow]:
+    def _still(self, seen: Sequence[Seen], *, storing: bool = False) -> list[LiveRow]:
         """Return the rows that are as they were seen, and that nobody holds."""
         return [
             row
             for one in seen
             if (row := self.rows.live.get(one.run_id)) is not None
             and row.seen() == one
+            and row.storing == storing
             and not row.quarantined
             and self._free(row.tenant_id)
         ]
+
+    # large results
+
+    async def mark_storing(self, fence: Fence) -> bool:
+        def body() -> bool:
+            row = self.rows.live.get(fence.run_id)
+            if row is None or not row.held_by(fence) or row.quarantined:
+                return False
+            row.storing = True
+            return True
+
+        return await self.faults.run("mark_storing", body, runs=[fence.run_id])
+
+    async def storing_runs(
+        self, *, after: UUID | None, limit: int, grace_s: float
+    ) -> list[LeftStoring]:
+        def body() -> list[LeftStoring]:
+            before = self.now() - timedelta(seconds=grace_s)
+            left = [
+                row
+                for row in self._held()
+                if row.storing
+                and (after is None or row.run_id > after)
+                and (
+                    row.lease_id not in self.rows.leases
+                    or (row.deadline is not None and row.deadline < before)
+                )
+            ]
+            return [self._left(row) for row in sorted(left, key=lambda r: r.run_id)[:limit]]
+
+        return await self.faults.run("storing_runs", body)
+
+    def _left(self, row: LiveRow) -> LeftStoring:
+        return LeftStoring(
+            seen=row.seen(),
+            max_cost=row.max_cost,
+            created_at=self.rows.submissions[row.run_id].created_at,
+        )
+
+    async def open_finding(
+        self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
+    ) -> bool:
+        def body() -> bool:
+            if any((f.invariant, f.subject) == (invariant, subject) for f in self.rows.findings):
+                return False
+            finding = Finding(uuid4(), invariant, subject, tenant_id, dict(evidence), self.now())
+            self.rows.findings.append(finding)
+            return True
+
+        return await self.faults.run("open_finding", body)
+
+    async def kept_objects(self, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
+        def kept(one: Attempt) -> bool:
+            live, ended = self.rows.live.get(one.run_id), self.rows.endings.get(one.run_id)
+            if live is not None:
+                return live.lease_epoch == one.lease_epoch
+            return (
+                ended is not None
+                and isinstance(ended.ending.result, StoredResult)
+                and ended.ending.lease_epoch == one.lease_epoch
+            )
+
+        return await self.faults.run("kept_objects", lambda: frozenset(filter(kept, attempts)))
+
+    async def store_id(self, name: str) -> UUID | None:
+        return await self.faults.run("store_id", lambda: self.rows.stores.get(name))
+
+    async def keep_store_id(self, name: str, store_id: UUID) -> UUID:
+        return await self.faults.run(
+            "keep_store_id", lambda: self.rows.stores.setdefault(name, store_id)
+        )
 
     # follower
 

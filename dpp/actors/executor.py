@@ -8,8 +8,8 @@ not in the time box.
 
 import json
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TypeAlias, assert_never
 from uuid import uuid4
 
@@ -17,8 +17,8 @@ import trio
 from structlog.contextvars import bind_contextvars
 
 from dpp import money
+from dpp.actors.asking import until_answered
 from dpp.actors.attempts import Attempt, Attempts
-from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 from dpp.metrics import runs_ended_total
 from dpp.money import Micros
@@ -26,6 +26,7 @@ from dpp.packs.ctx import CostCeilingReached, InfrastructureFault, PackRefused
 from dpp.packs.events import one_line
 from dpp.packs.registry import AnyPack, Registry
 from dpp.packs.results import NotAResult, encode
+from dpp.ports import Claimed
 from dpp.runs import ErrorCode, Failure
 from dpp.settlement import (
     CanceledWhileRunning,
@@ -41,10 +42,8 @@ from dpp.settlement import (
     Settlement,
 )
 
-PAUSE_S_MIN = 0.05  # before the settler is asked again after an outage; then twice as long
-PAUSE_S_MAX = 1.0  # all of a node's executors ask again: jittered, so not at once
-
 Settle: TypeAlias = Callable[[End, str], Awaitable[Settlement]]
+Deliver: TypeAlias = Callable[[Claimed, Outcome], Awaitable[Outcome | LeaseLost]]
 
 log = get_logger(__name__)
 
@@ -52,37 +51,31 @@ log = get_logger(__name__)
 async def execute(
     attempts: Attempts,
     registry: Registry,
+    deliver: Deliver,
     settle: Settle,
     attempt: Attempt,
     *,
-    inline_max_bytes: int,
+    result_max_bytes: int,
 ) -> None:
     """Perform an attempt and have it settled; it leaves `attempts` whatever happens."""
     claimed = attempt.claimed
     bind_contextvars(trace_id=claimed.trace_id, run_id=str(claimed.fence.run_id))
     log.debug("run started", pack_type=claimed.pack_type, attempt=claimed.attempt)
     try:
-        outcome = await perform(attempt, registry.find(claimed.pack_type), inline_max_bytes)
-        end = End(uuid4(), claimed.tenant_id, claimed.fence, outcome)
-        settlement = await settle_at_last(settle, end, claimed.trace_id)
+        outcome = await perform(attempt, registry.find(claimed.pack_type), result_max_bytes)
+        delivered = await deliver(claimed, outcome)
+        if isinstance(delivered, LeaseLost):
+            settlement: Settlement = delivered
+        else:
+            outcome = delivered
+            end = End(uuid4(), claimed.tenant_id, claimed.fence, outcome)
+            settlement = await until_answered("settle", partial(settle, end, claimed.trace_id))
     finally:
         attempts.remove(attempt)
     tell(claimed.pack_type, outcome, settlement)
 
 
-async def settle_at_last(settle: Settle, end: End, trace_id: str) -> Settlement:
-    """Ask for the settlement until there is one; the tenure's end is the end of asking."""
-    pause_s = PAUSE_S_MIN
-    while True:
-        try:
-            return await settle(end, trace_id)
-        except StoreUnavailable:
-            log.debug("settlement unanswered", ending_id=str(end.ending_id))
-        await trio.sleep(pause_s * random.uniform(0.5, 1.0))
-        pause_s = min(2 * pause_s, PAUSE_S_MAX)
-
-
-async def perform(attempt: Attempt, pack: AnyPack | None, inline_max_bytes: int) -> Outcome:
+async def perform(attempt: Attempt, pack: AnyPack | None, result_max_bytes: int) -> Outcome:
     """Run the pack inside its time box and decide what came of it.
 
     Raises nothing but what ends this task with its tenure. A result counts even if the box passed
@@ -98,17 +91,17 @@ async def perform(attempt: Attempt, pack: AnyPack | None, inline_max_bytes: int)
             result = await pack.run(ctx, json.loads(attempt.claimed.inputs))
             if ctx.cancelled.is_set():
                 return CanceledWhileRunning(ctx.charged)
-            return completed(result, ctx.charged, inline_max_bytes)
+            return completed(result, ctx.charged, result_max_bytes)
     except BaseException as raised:  # noqa: BLE001 - one of the three broad catches: see the top
         error = telling(raised)
     return failed(attempt, error)  # noqa: ASYNC910
 
 
-def completed(result: object, charged: Micros, inline_max_bytes: int) -> Outcome:
+def completed(result: object, charged: Micros, result_max_bytes: int) -> Outcome:
     """Decide what a returned result is worth; `NotAResult` is the pack's error."""
     encoded = encode(result)
-    if len(encoded) > inline_max_bytes:
-        detail = f"the result has {len(encoded)} bytes; at most {inline_max_bytes} are stored"
+    if len(encoded) > result_max_bytes:
+        detail = f"the result has {len(encoded)} bytes; at most {result_max_bytes} are stored"
         return FailedByItself(Failure(ErrorCode.RESULT_TOO_LARGE, detail), charged)
     return Completed(encoded, charged)
 

@@ -75,6 +75,7 @@ def created_run(services: Services, submission: Submission, created: Created) ->
         trace_id=submission.trace_id,
         progress=None,
         result=None,
+        result_key=None,
         result_sha256=None,
         failure=None,
     )

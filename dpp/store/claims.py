@@ -82,4 +82,5 @@ def claimed(row: Row, lease: NodeLease) -> Claimed:
         available_at=row["available_at"],
         attempt=row["attempts_spent"] + 1,
         trace_id=row["trace_id"],
+        created_at=row["created_at"],
     )

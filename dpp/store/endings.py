@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from dpp import settlement
 from dpp.admission import Busy
 from dpp.leases import Fence, Lapse, Requeue
 from dpp.money import ZERO, Micros
 from dpp.ports import Seen
-from dpp.runs import Status
+from dpp.runs import Status, StoredResult
 from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
@@ -99,10 +97,22 @@ async def write(connection: Connection, endings: Sequence[Ending]) -> None:
         ending_ids=[ending.ending_id for ending in endings],
         error_codes=[ending.failure and ending.failure.code.value for ending in endings],
         error_details=[ending.failure and ending.failure.detail for ending in endings],
-        results=[ending.result for ending in endings],
+        results=[inline(ending.result) for ending in endings],
+        result_keys=[stored and stored.key for stored in map(elsewhere, endings)],
+        result_sha256s=[stored and stored.sha256 for stored in map(elsewhere, endings)],
     )
     assert counts is not None
     assert counts["ended"] == counts["endings"] == counts["budgeted"] == len(endings), dict(counts)
+
+
+def inline(result: bytes | StoredResult | None) -> bytes | None:
+    """Return a result that stands in its row."""
+    return None if isinstance(result, StoredResult) else result
+
+
+def elsewhere(ending: Ending) -> StoredResult | None:
+    """Return where a result lies that does not stand in its row."""
+    return ending.result if isinstance(ending.result, StoredResult) else None
 
 
 async def requeue(connection: Connection, requeues: Sequence[tuple[Fence, int]]) -> int:
@@ -126,12 +136,15 @@ async def take_back(
     ending_ids: Sequence[UUID],
     *,
     attempts_max: int,
+    storing: bool = False,
 ) -> int:
     """Requeue or end runs whose attempt was lost, where they are still as seen and free."""
     async with transaction(connection):
         taken: list[tuple[Fence, int]] = []
         endings: list[Ending] = []
-        async for run, ending_id, seq in still_as_seen(connection, seen, ending_ids, endings):
+        async for run, ending_id, seq in still_as_seen(
+            connection, seen, ending_ids, endings, storing=storing
+        ):
             decided = settlement.take_back(run, ending_id, seq, lapse, attempts_max)
             if isinstance(decided, Requeue):
                 assert run.lease_id is not None
@@ -185,6 +198,7 @@ async def still_as_seen(
     endings: Sequence[Ending],
     *,
     expired: bool = False,
+    storing: bool = False,
 ) -> Any:  # noqa: ANN401  # an async iterator of (LiveRun, UUID, int); see below
     """Lock budgets, then runs, skipping what is held; yield each run that is still as seen.
 
@@ -203,36 +217,10 @@ async def still_as_seen(
     for row in await queries.lock_runs_free.fetch(connection, run_ids=list(ours)):
         one, ending_id = ours[row["run_id"]]
         as_seen = (row["lease_id"], row["lease_epoch"]) == (one.lease_id, one.lease_epoch)
-        if not as_seen or row["quarantined"] or row["storing"]:
+        if not as_seen or row["quarantined"] or row["storing"] != storing:
             continue
         if expired and (row["lease_epoch"] > 0 or not row["expired"]):  # once started: never
             continue
         run = live_run(row)
         ended = sum(1 for ending in endings if ending.tenant_id == run.tenant_id)
         yield run, ending_id, seqs[run.tenant_id] + ended + 1
-
-
-async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
-    """Set a run aside with a finding, if it still is as seen, and freeze its tenant's submissions.
-
-    Asked again it changes nothing.
-    """
-    quoted = {name: quotable(value) for name, value in evidence.items()}
-    text = msgspec.json.encode(quoted, enc_hook=str).decode()
-    async with transaction(connection):
-        row = await queries.quarantine_run.fetch_one(
-            connection,
-            run_id=seen.run_id,
-            lease_id=seen.lease_id,
-            lease_epoch=seen.lease_epoch,
-            evidence=text,
-        )
-    assert row is not None
-    return bool(row["runs"])
-
-
-def quotable(value: object) -> object:
-    """Return what jsonb takes: what the database refused must not be refused a second time."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-    return value

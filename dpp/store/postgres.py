@@ -23,6 +23,7 @@ from attrs import frozen
 
 from dpp import metrics
 from dpp.admission import Admission, Busy, Submission
+from dpp.blobs import Attempt
 from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
@@ -37,6 +38,7 @@ from dpp.ports import (
     Finding,
     Key,
     LeaseGone,
+    LeftStoring,
     NewKey,
     NewTenant,
     Node,
@@ -54,9 +56,11 @@ from dpp.store import (
     cancels,
     claims,
     endings,
+    findings,
     following,
     leases,
     reads,
+    storing,
     submissions,
     tenants,
 )
@@ -276,7 +280,7 @@ class PostgresStore:
 
     async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
         """Set a run aside with a finding."""
-        verb = partial(endings.quarantine_run, seen=seen, evidence=evidence)
+        verb = partial(findings.quarantine_run, seen=seen, evidence=evidence)
         return await self._ask("quarantine_run", self._work, verb)
 
     # reaper
@@ -303,7 +307,7 @@ class PostgresStore:
         verb = partial(reads.seen_runs, query=queries.unstarted_runs, limit=limit)
         return await self._ask("unstarted_runs", self._work, verb)
 
-    async def take_back(self, seen: Sequence[Seen], lapse: Lapse) -> int:
+    async def take_back(self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False) -> int:
         """Requeue or end runs where they are still as seen."""
         verb = partial(
             endings.take_back,
@@ -311,6 +315,7 @@ class PostgresStore:
             lapse=lapse,
             ending_ids=[uuid4() for _ in seen],
             attempts_max=self._limits.attempts_max,
+            storing=storing,
         )
         return await self._ask("take_back", self._work, verb)
 
@@ -318,6 +323,46 @@ class PostgresStore:
         """End runs EXPIRED that were never started."""
         verb = partial(endings.expire_runs, seen=seen, ending_ids=[uuid4() for _ in seen])
         return await self._ask("expire_runs", self._work, verb)
+
+    # large results
+
+    async def mark_storing(self, fence: Fence) -> bool:
+        """Make the run the reconciler's, if the attempt still holds it."""
+        return await self._ask("mark_storing", self._work, partial(storing.mark, fence=fence))
+
+    async def storing_runs(
+        self, *, after: UUID | None, limit: int, grace_s: float
+    ) -> list[LeftStoring]:
+        """Return runs that were left storing."""
+        verb = partial(storing.left, after=after, limit=limit, grace_s=grace_s)
+        return await self._ask("storing_runs", self._work, verb)
+
+    async def open_finding(
+        self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
+    ) -> bool:
+        """Open a finding that freezes nobody."""
+        verb = partial(
+            findings.open_finding,
+            invariant=invariant,
+            subject=subject,
+            tenant_id=tenant_id,
+            evidence=evidence,
+        )
+        return await self._ask("open_finding", self._work, verb)
+
+    async def kept_objects(self, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
+        """Return the attempts whose objects must stay."""
+        verb = partial(storing.kept_objects, attempts=attempts)
+        return await self._ask("kept_objects", self._read, verb)
+
+    async def store_id(self, name: str) -> UUID | None:
+        """Return the id of a store of results."""
+        return await self._ask("store_id", self._work, partial(storing.store_id, name=name))
+
+    async def keep_store_id(self, name: str, store_id: UUID) -> UUID:
+        """Keep the id of a store at its first use."""
+        verb = partial(storing.keep_store_id, name=name, store_id=store_id)
+        return await self._ask("keep_store_id", self._work, verb)
 
     # follower
 

@@ -148,6 +148,7 @@ def run(row: Row) -> Run:
         trace_id=row["trace_id"],
         progress=None if row["fraction"] is None else Progress(row["fraction"], row["note"] or ""),
         result=row["result"],
+        result_key=row["result_key"],
         result_sha256=row["result_sha256"],
         failure=Failure(ErrorCode(row["error_code"]), row["error_detail"]) if failed else None,
     )

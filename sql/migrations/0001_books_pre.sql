@@ -151,12 +151,14 @@ create table endings (                         -- append-only: the resolution, t
   error_detail text,
   result_sha256 bytea,
   result bytea,
+  result_key text,                             -- of its object in the blob store, where it is too large for a row
   constraint endings_run primary key (run_id), -- at most one resolution a run
   constraint endings_seq unique (tenant_id, seq),
   constraint endings_status check (status in ('COMPLETED', 'FAILED', 'CANCELED', 'EXPIRED')),
   constraint endings_kind check (kind = 'settle' and status <> 'EXPIRED' or kind = 'void' and cost = 0 and status <> 'COMPLETED'),
   constraint endings_amount check (cost >= 0 and returned >= 0 and cost + returned > 0),
-  constraint endings_result check ((status = 'COMPLETED') = (result_sha256 is not null)),
+  constraint endings_result check ((status = 'COMPLETED') = (result_sha256 is not null)
+    and num_nonnulls(result, result_key) <= num_nonnulls(result_sha256)),
   constraint endings_error check ((status = 'FAILED') = (error_code is not null)),
   constraint endings_payer check (             -- the platform's failures are free, the run's own are settled
     (status <> 'FAILED' or error_code = 'resolved_by_operator'
@@ -216,6 +218,11 @@ create table findings (
   resolution jsonb,
   constraint findings_pk primary key (finding_id));
 
+create table stores (                          -- which stores of results hold what endings point to
+  name text not null,
+  store_id uuid not null,                      -- written into the store too: another directory would answer "missing"
+  constraint stores_pk primary key (name));
+
 create unique index findings_open on findings (invariant, subject) where resolved_at is null;
 
 create trigger submissions_append_only before update or delete on submissions for each row execute function dpp.refuse_change();
@@ -243,7 +250,7 @@ create view runs as                            -- one statement, one snapshot: a
          coalesce(e.lease_epoch, l.lease_epoch) as lease_epoch,
          coalesce(e.attempts_spent, l.attempts_spent) as attempts_spent,
          coalesce(e.cancel_asked, l.cancel_asked) as cancel_asked,
-         e.error_code, e.error_detail, e.result_sha256, e.result
+         e.error_code, e.error_detail, e.result_sha256, e.result, e.result_key
     from submissions s
     left join live_runs l on l.run_id = s.run_id
     left join endings e on e.run_id = s.run_id;
@@ -254,7 +261,7 @@ begin
     grant usage on schema dpp to dpp_app;
     grant select on all tables in schema dpp to dpp_app;
     grant insert on submissions, endings, transfers, tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs,
-      usage_days, run_events, findings to dpp_app;
+      usage_days, run_events, findings, stores to dpp_app;
     grant update on tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs, usage_days, findings to dpp_app;
     grant delete on node_leases, live_runs to dpp_app;
   end if;

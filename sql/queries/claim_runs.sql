@@ -46,7 +46,7 @@ claimed as (
   returning r.run_id, r.tenant_id, r.lease_epoch, r.max_cost, r.minimum_fee, r.timebox_s, r.priority, r.pack_type,
             r.available_at, r.attempts_spent
 )
-select c.*, s.inputs, s.trace_id
+select c.*, s.inputs, s.trace_id, s.created_at
   from claimed c
   join submissions s on s.tenant_id = c.tenant_id and s.run_id = c.run_id
  order by c.priority, c.available_at, c.run_id

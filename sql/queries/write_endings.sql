@@ -5,8 +5,9 @@ with item as materialized (
   select *
     from unnest(:run_ids::uuid[], :lease_ids::uuid[], :lease_epochs::bigint[], :seqs::bigint[], :statuses::text[],
                 :kinds::text[], :costs::bigint[], :ending_ids::uuid[], :error_codes::text[], :error_details::text[],
-                :results::bytea[])
-      as i (run_id, lease_id, lease_epoch, seq, status, kind, cost, ending_id, error_code, error_detail, result)
+                :results::bytea[], :result_keys::text[], :result_sha256s::bytea[])
+      as i (run_id, lease_id, lease_epoch, seq, status, kind, cost, ending_id, error_code, error_detail, result, result_key,
+            result_sha256)
 ),
 gone as (
   delete from live_runs r
@@ -16,13 +17,15 @@ gone as (
      and r.lease_id is not distinct from i.lease_id
      and r.quarantined_at is null
   returning r.run_id, r.tenant_id, r.max_cost, r.lease_epoch, r.started_at, r.attempts_spent, r.cancel_asked,
-            i.seq, i.status, i.kind, i.cost, i.ending_id, i.error_code, i.error_detail, i.result
+            i.seq, i.status, i.kind, i.cost, i.ending_id, i.error_code, i.error_detail, i.result, i.result_key,
+            i.result_sha256
 ),
 ending as (
   insert into endings (run_id, tenant_id, seq, status, kind, cost, returned, lease_epoch, attempts_spent, cancel_asked,
-                       ending_id, started_at, finished_at, error_code, error_detail, result_sha256, result)
+                       ending_id, started_at, finished_at, error_code, error_detail, result_sha256, result, result_key)
   select run_id, tenant_id, seq, status, kind, cost, max_cost - cost, lease_epoch, attempts_spent, cancel_asked,
-         ending_id, started_at, dpp.now(), error_code, error_detail, sha256(result), result
+         ending_id, started_at, dpp.now(), error_code, error_detail, coalesce(result_sha256, sha256(result)), result,
+         result_key
     from gone
   returning tenant_id, seq, cost, returned, status
 ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from uuid import uuid4
@@ -35,9 +36,11 @@ from dpp.settlement import (
 )
 from tests.actors.world import Execute, pack_of
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
 CEILING = 100_000
 TIMEBOX_S = 60
-INLINE_MAX_BYTES = 100
+RESULT_MAX_BYTES = 100
 
 
 def claimed(timebox_s: int = TIMEBOX_S) -> Claimed:
@@ -53,6 +56,7 @@ def claimed(timebox_s: int = TIMEBOX_S) -> Claimed:
         available_at=None,  # type: ignore[arg-type]
         attempt=1,
         trace_id="trace",
+        created_at=NOON,
     )
 
 
@@ -61,7 +65,7 @@ def new_attempt(timebox_s: int = TIMEBOX_S) -> Attempt:
 
 
 async def outcome_of(function: Execute, attempt: Attempt | None = None) -> Outcome:
-    return await perform(attempt or new_attempt(), pack_of("pack", function), INLINE_MAX_BYTES)
+    return await perform(attempt or new_attempt(), pack_of("pack", function), RESULT_MAX_BYTES)
 
 
 def failed(code: ErrorCode, detail: str, charged: int = 0) -> FailedByItself:
@@ -151,7 +155,7 @@ async def test_an_infrastructure_fault_is_the_platform_s(
 async def test_a_pack_that_this_node_has_not_is_the_platform_s_fault(
     autojump_clock: MockClock,
 ) -> None:
-    outcome = await perform(new_attempt(), None, INLINE_MAX_BYTES)
+    outcome = await perform(new_attempt(), None, RESULT_MAX_BYTES)
 
     assert outcome == FailedByPlatform("this node has not loaded the pack")
 
@@ -200,7 +204,7 @@ async def test_a_result_is_stored_up_to_the_limit(
 
     if fits:
         assert isinstance(outcome, Completed)
-        assert len(outcome.result) == INLINE_MAX_BYTES
+        assert len(outcome.result) == RESULT_MAX_BYTES
     else:
         assert outcome == failed(
             ErrorCode.RESULT_TOO_LARGE, "the result has 101 bytes; at most 100 are stored", 10
@@ -419,11 +423,17 @@ class Desk:
         return answer
 
 
+async def inline(_: Claimed, outcome: Outcome) -> Outcome:
+    """Deliver as a node does whose results are all small."""
+    await trio.lowlevel.checkpoint()
+    return outcome
+
+
 def executing(desk: Desk, attempt: Attempt, attempts: Attempts) -> Callable[[], Awaitable[None]]:
     registry = Registry.of(ECHO, pack_of("pack", returning("done")))
     attempts.add(attempt)
     return partial(
-        execute, attempts, registry, desk.settle, attempt, inline_max_bytes=INLINE_MAX_BYTES
+        execute, attempts, registry, inline, desk.settle, attempt, result_max_bytes=RESULT_MAX_BYTES
     )
 
 
@@ -494,9 +504,10 @@ async def test_every_line_of_a_run_names_it(autojump_clock: MockClock) -> None:
                     execute,
                     attempts,
                     registry,
+                    inline,
                     Desk(SETTLED).settle,
                     attempt,
-                    inline_max_bytes=INLINE_MAX_BYTES,
+                    result_max_bytes=RESULT_MAX_BYTES,
                 )
             )
 

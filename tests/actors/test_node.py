@@ -68,7 +68,7 @@ async def test_a_run_goes_from_submission_to_completed(autojump_clock: MockClock
         ({"fail": True}, ErrorCode.PACK_REFUSED, 5_000),
         ({"cost_usd": "0.11"}, ErrorCode.COST_CEILING, 5_000),
         ({"sleep_s": 100}, ErrorCode.TIMEBOX, 5_000),
-        ({"message": "x" * 100}, ErrorCode.RESULT_TOO_LARGE, 5_000),
+        ({"message": "x" * 200}, ErrorCode.RESULT_TOO_LARGE, 5_000),
     ],
 )
 async def test_what_fails_by_itself_pays_at_least_the_fee(

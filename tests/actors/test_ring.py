@@ -14,6 +14,8 @@ from dpp.leases import Fence
 from dpp.money import Micros
 from dpp.ports import Claimed
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = 7
 
@@ -42,6 +44,7 @@ def run_of(tenant_id: str, second: int = 0, priority: int = 5) -> Claimed:
         available_at=START + timedelta(seconds=second),
         attempt=1,
         trace_id="",
+        created_at=NOON,
     )
 
 

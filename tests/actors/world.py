@@ -14,11 +14,13 @@ from attrs import define, field
 
 from dpp.actors.attempts import Attempts
 from dpp.actors.claimer import Rounds, claimer
+from dpp.actors.delivery import Delivery
 from dpp.actors.executor import execute
 from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.reaper import reaper
+from dpp.actors.reconciler import Reconciler, reconciler
 from dpp.actors.ring import Ring
 from dpp.actors.settler import SettlingDesk, settler
 from dpp.actors.supervisor import Stopping, supervise
@@ -36,12 +38,13 @@ from dpp.plans import Plan
 from dpp.ports import NewTenant
 from dpp.pricing import Appraised, FeeRule
 from dpp.runs import Run
+from tests.fake_blobs import FakeBlobs
 from tests.fake_store import FakeStore
 from tests.store.examples import DOLLAR, new_key, run_id
 
 SEED = 20_260_101
 LEASE_S, HEARTBEAT_S, DRAIN_S, INTERVAL_S = 30.0, 10.0, 20.0, 5.0
-INLINE_MAX_BYTES = 64
+INLINE_MAX_BYTES, RESULT_MAX_BYTES, STORE_WAIT_S = 64, 128, 60.0
 FEE = FeeRule(floor=Micros(5_000), percent_ppm=20_000, cap=Micros(100_000))
 FREE = FeeRule(floor=Micros(0), percent_ppm=0, cap=Micros(0))
 PLANS = {
@@ -74,6 +77,7 @@ class World:
     """What outlives a node, and one node. `packs`: functions to execute, beside echo."""
 
     store: FakeStore = field(factory=lambda: FakeStore(PLANS))
+    blobs: FakeBlobs = field(factory=FakeBlobs)
     packs: Mapping[str, Execute] = field(factory=dict)
     node_id: str = "node-1"
     concurrency: int = 50
@@ -86,6 +90,7 @@ class World:
     attempts: Attempts = field(init=False)
     standing: Standing = field(init=False)
     board: Watchboard = field(init=False)
+    delivery: Delivery = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.line = Line(self.store)
@@ -93,10 +98,16 @@ class World:
         self.attempts = Attempts(self.rounds.freed)
         self.standing = Standing(self.node_id, self.attempts)
         self.board = Watchboard(self.attempts.executes)
+        self.delivery = Delivery(
+            store=self.line,
+            blobs=self.blobs,
+            inline_max_bytes=INLINE_MAX_BYTES,
+            wait_s=STORE_WAIT_S,
+        )
 
     def restarted(self) -> World:
         """Return another life of the same node: all that was in memory is forgotten."""
-        return World(self.store, self.packs, self.node_id, self.concurrency)
+        return World(self.store, self.blobs, self.packs, self.node_id, self.concurrency)
 
     @property
     def registry(self) -> Registry:
@@ -107,13 +118,15 @@ class World:
         """Run the node until it has drained; raise the bug that made it."""
         async with trio.open_nursery() as upkeep:
             upkeep.start_soon(supervise, "reaper", self.reap, self.stopping.after)
+            upkeep.start_soon(supervise, "reconciler", self.reconcile, self.stopping.after)
             await self.serve_without_reaper()
             upkeep.cancel_scope.cancel(reason="drained")
         if self.stopping.bug:
             raise self.stopping.bug
 
     async def serve_without_reaper(self) -> None:
-        """Run all of the node but its reaper until it has drained."""
+        """Run all of the node but its recovery until it has drained."""
+        self.blobs.known = self.blobs.known or await self.blobs.identify(None)
         keep = partial(supervise, give_up=self.stopping.after)
         async with trio.open_nursery() as upkeep:
             upkeep.start_soon(keep, "follower", self.follow)
@@ -139,8 +152,9 @@ class World:
             execute,
             self.attempts,
             registry,
+            self.delivery.deliver,
             self.settlements.settle,
-            inline_max_bytes=INLINE_MAX_BYTES,
+            result_max_bytes=RESULT_MAX_BYTES,
         )
         claim = partial(
             claimer,
@@ -169,6 +183,16 @@ class World:
             scan_limit=100,
             lease_s=LEASE_S,
         )
+
+    async def reconcile(self) -> None:
+        reconciling = Reconciler(
+            store=self.line,
+            blobs=self.blobs,
+            scan_limit=100,
+            lease_s=LEASE_S,
+            store_wait_s=STORE_WAIT_S,
+        )
+        await reconciler(reconciling, interval_s=INTERVAL_S)
 
     async def follow(self) -> None:
         await follower(self.line, self.attempts, self.board, self.stopping.draining)

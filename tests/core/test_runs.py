@@ -121,6 +121,7 @@ def test_a_run_holds_its_reserve_exactly_until_it_is_over(status: Status) -> Non
         trace_id="",
         progress=None,
         result=None,
+        result_key=None,
         result_sha256=None,
         failure=None,
     )

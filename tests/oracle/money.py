@@ -104,9 +104,11 @@ CHECKS: dict[str, str] = {
     "M6 a completed run has its result, with the recorded digest": """
     select run_id, status, octet_length(result) as bytes
       from dpp.endings
-     where case when status = 'COMPLETED'
+     where case when status <> 'COMPLETED'
+                then result is not null or result_key is not null or result_sha256 is not null
+                when result_key is null
                 then result is null or encode(sha256(result), 'hex') is distinct from encode(result_sha256, 'hex')
-                else result is not null or result_sha256 is not null end
+                else result is not null or octet_length(result_sha256) is distinct from 32 end
     """,  # noqa: E501
     "M6 inputs have the recorded digest": """
     select run_id from dpp.submissions where encode(sha256(inputs), 'hex') <> encode(inputs_sha256, 'hex')

@@ -33,6 +33,7 @@ from dpp.admission import (
     TenantSuspended,
     Window,
 )
+from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse
 from dpp.ledger import Budget, Entry, Kind, Overdrawn, Posted, ReferenceReused, TenantUnknown
 from dpp.money import ZERO, Micros
@@ -55,7 +56,7 @@ from dpp.ports import (
     Watch,
 )
 from dpp.pricing import Appraised, InputError, InputsInvalid, PackUnknown
-from dpp.runs import ErrorCode, Failure, Progress, Run, Status
+from dpp.runs import ErrorCode, Failure, Progress, Run, Status, StoredResult
 from dpp.settlement import (
     CanceledWhileRunning,
     Completed,
@@ -132,6 +133,7 @@ def queued(one: Submission, now: datetime, **changes: Any) -> Run:
         trace_id=one.trace_id,
         progress=None,
         result=None,
+        result_key=None,
         result_sha256=None,
         failure=None,
     )
@@ -574,6 +576,7 @@ class ClaimContract:
                 available_at=world.now - timedelta(seconds=5),
                 attempt=1,
                 trace_id=one.trace_id,
+                created_at=world.now - timedelta(seconds=5),
             )
         ]
         run = await read(store, one.run_id)
@@ -1694,6 +1697,175 @@ class QuarantineContract:
         await store.quarantine_run(seen(first), {})
 
         assert len(await claim(store, lease)) == 1
+
+
+class LargeResultContract:
+    """Results that lie in a blob store, and runs that were left while theirs was stored."""
+
+    async def test_an_ending_may_point_to_its_result(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store), max_cost=DOLLAR)
+        stored = StoredResult("a/b/1", b"\x07" * 32)
+
+        assert await end_one(store, claimed, Completed(stored, Micros(5))) == Settled(
+            Status.COMPLETED, Micros(5)
+        )
+
+        run = await read(store, claimed.fence.run_id)
+        assert (run.result, run.result_key, run.result_sha256) == (None, "a/b/1", b"\x07" * 32)
+        assert (await store.audit()).ok
+
+    async def test_the_mark_is_fenced_and_may_be_asked_again(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store))
+
+        for wrong in (
+            evolve(claimed.fence, lease_epoch=2),
+            evolve(claimed.fence, lease_id=uuid4()),
+            evolve(claimed.fence, run_id=run_id()),
+        ):
+            assert await store.mark_storing(wrong) is False
+        assert await store.mark_storing(claimed.fence) is True
+        assert await store.mark_storing(claimed.fence) is True
+        assert await end_one(store, claimed) == Settled(Status.COMPLETED, Micros(DOLLAR // 10))
+        assert await store.mark_storing(claimed.fence) is False
+
+    async def test_what_is_set_aside_takes_no_mark(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store))
+        await store.quarantine_run(seen(claimed), {})
+
+        assert await store.mark_storing(claimed.fence) is False
+
+    async def test_reaper_and_reconciler_have_runs_of_their_own(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        plain, large = [await begin(store, lease, timebox_s=1) for _ in range(2)]
+        await store.mark_storing(large.fence)
+        assert await left(store) == []
+
+        await store.end_lease(lease, hand_back=False)
+        await world.advance(100)
+
+        assert await store.orphaned_runs(ALL) == [seen(plain)]
+        assert await store.overdue_runs(ALL, grace_s=1) == [seen(plain)]
+        assert await left(store) == [seen(large)]
+        assert await store.take_back([seen(large)], Lapse.LOST) == 0
+        assert await store.take_back([seen(plain)], Lapse.LOST, storing=True) == 0
+        assert await store.take_back([seen(large)], Lapse.LOST, storing=True) == 1
+        run = await read(store, large.fence.run_id)
+        assert (run.status, run.attempt) == (Status.QUEUED, 2)
+        again = {one.fence.run_id: one for one in await claim(store, await take_lease(store))}
+        assert await left(store) == []
+        assert await end_one(store, again[large.fence.run_id]) == Settled(
+            Status.COMPLETED, Micros(DOLLAR // 10)
+        )
+
+    async def test_a_hand_back_leaves_what_is_stored_to_the_reconciler(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        claimed = await begin(store, lease)
+        await store.mark_storing(claimed.fence)
+
+        assert await store.hand_back_runs([claimed.fence]) == 0
+        await store.end_lease(lease, hand_back=True)
+
+        assert await left(store) == [seen(claimed)]
+
+    async def test_what_stores_for_too_long_is_left_though_its_lease_lives(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        claimed = await begin(store, await take_lease(store, lease_s=10_000), timebox_s=10)
+        await store.mark_storing(claimed.fence)
+
+        await world.advance(39)
+        assert await left(store) == []
+        await world.advance(2)
+        assert await left(store) == [seen(claimed)]
+
+    async def test_what_was_left_is_paged_by_run(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        many = sorted([await begin(store, lease) for _ in range(5)], key=lambda c: c.fence.run_id)
+        for one in many:
+            await store.mark_storing(one.fence)
+        await store.end_lease(lease, hand_back=False)
+
+        first = await store.storing_runs(after=None, limit=2, grace_s=30)
+        rest = await store.storing_runs(after=first[-1].seen.run_id, limit=ALL, grace_s=30)
+
+        assert [one.seen for one in [*first, *rest]] == [seen(one) for one in many]
+        assert first[0].created_at == (await read(store, many[0].fence.run_id)).created_at
+        assert first[0].max_cost == many[0].max_cost
+
+    async def test_a_roll_forward_is_an_end_like_any_other(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        claimed = await begin(store, lease)
+        await store.mark_storing(claimed.fence)
+        await store.cancel_run("acme", claimed.fence.run_id)
+        await store.end_lease(lease, hand_back=False)
+
+        stored = Completed(StoredResult("a/b/1", b"\x07" * 32), Micros(5))
+        assert await end_one(store, claimed, stored) == Settled(Status.COMPLETED, Micros(5))
+        assert await store.take_back([seen(claimed)], Lapse.LOST, storing=True) == 0
+
+    async def test_objects_stay_while_an_ending_or_a_live_run_needs_them(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        ended, inline, live = [await begin(store, lease) for _ in range(3)]
+        await end_one(store, ended, Completed(StoredResult("k", b"\x07" * 32), Micros(5)))
+        await end_one(store, inline)
+        kept = {Attempt(one.fence.run_id, 1) for one in (ended, live)}
+        lost = {
+            Attempt(inline.fence.run_id, 1),
+            Attempt(ended.fence.run_id, 2),
+            Attempt(live.fence.run_id, 2),
+            Attempt(run_id(), 1),
+        }
+
+        assert await store.kept_objects([*kept, *lost]) == kept
+        assert await store.kept_objects([]) == frozenset()
+
+    async def test_a_store_is_known_by_the_first_id_that_was_kept(self, world: World) -> None:
+        store = world.store
+        first, second = uuid4(), uuid4()
+
+        assert await store.store_id("results") is None
+        assert await store.keep_store_id("results", first) == first
+        assert await store.keep_store_id("results", second) == first
+        assert await store.store_id("results") == first
+
+    async def test_a_finding_is_opened_once_and_freezes_nobody(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+
+        asked = ("object_not_verified", "a run", "acme", {"why": "\x00"})
+        assert await store.open_finding(*asked) is True
+        assert await store.open_finding(*asked) is False
+
+        (finding,) = await store.list_findings()
+        assert (finding.invariant, finding.subject, finding.tenant_id) == asked[:3]
+        tenant = await store.get_tenant("acme")
+        assert tenant is not None
+        assert not tenant.frozen
+
+
+async def left(store: Store) -> list[Seen]:
+    """Return what the reconciler sees."""
+    return [one.seen for one in await store.storing_runs(after=None, limit=ALL, grace_s=30)]
 
 
 class FollowContract:

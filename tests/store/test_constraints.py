@@ -35,6 +35,7 @@ insert into endings values ({RUN}, 'acme', 2, 'COMPLETED', 'settle', 1, 9, 1, 0,
   now(), now(), null, null, sha256('r'), 'r');
 insert into transfers values ('acme', 3, 'deposit', 10, null, 'one', null, 'ops', now());
 insert into usage_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10);
+insert into stores values ('results', gen_random_uuid());
 insert into run_events values ({RUN}, 1, 1, 'acme', 'progress', 0.5, null, null, now());
 insert into findings (invariant, subject, evidence, opened_at) values ('i', 's', '{{}}', now());
 """
@@ -217,7 +218,13 @@ REFUSED: dict[str, list[str]] = {
         ended(returned="-1"),
         ended(returned="0"),
     ],
-    "endings_result": [ended(**COMPLETED), ended(**HASH), ended(**FAILED | HASH)],
+    "endings_result": [
+        ended(**COMPLETED),
+        ended(**HASH),
+        ended(**FAILED | HASH),
+        ended(result_key="'k'"),
+        ended(**COMPLETED | HASH | {"result": "'r'", "result_key": "'k'"}),
+    ],
     "endings_error": [
         ended(status="'FAILED'"),
         ended(error_code="'pack_error'"),
@@ -251,6 +258,7 @@ REFUSED: dict[str, list[str]] = {
     "findings_open": [
         FOUND,
     ],
+    "stores_pk": ["insert into stores values ('results', gen_random_uuid())"],
 }
 ALLOWED = [
     submitted(max_cost="1", minimum_fee="1"),
@@ -261,6 +269,7 @@ ALLOWED = [
     ended(status="'EXPIRED'"),
     ended(kind="'settle'", cost="10", returned="0"),
     ended(**COMPLETED | HASH),
+    ended(**COMPLETED | HASH | {"result_key": "'k'"}),
     ended(**FAILED),
     ended(**LOST),
     ended(**FAILED | {"error_code": "'resolved_by_operator'", "kind": "'void'"}),
@@ -359,6 +368,7 @@ APP = {
     "nodes": {"select", "insert", "update"},
     "run_events": {"select", "insert"},
     "runs": {"select"},
+    "stores": {"select", "insert"},
     "submissions": {"select", "insert"},
     "tenant_turns": {"select", "insert", "update"},
     "tenants": {"select", "insert", "update"},

@@ -269,6 +269,8 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
             "error_codes": [None] * PAGE,
             "error_details": [None] * PAGE,
             "results": [b"r"] * PAGE,
+            "result_keys": [None] * PAGE,
+            "result_sha256s": [None] * PAGE,
         },
         1,
         6_000,

@@ -1,0 +1,60 @@
+"""Findings: what an operator must look at. Opened here; none of it touches money."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from dpp.ports import Seen
+from dpp.store.connections import Connection
+from dpp.store.queries import queries
+from dpp.store.transactions import transaction
+
+
+async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+    """Set a run aside with a finding, if it still is as seen, and freeze its tenant's submissions.
+
+    Asked again it changes nothing.
+    """
+    async with transaction(connection):
+        row = await queries.quarantine_run.fetch_one(
+            connection,
+            run_id=seen.run_id,
+            lease_id=seen.lease_id,
+            lease_epoch=seen.lease_epoch,
+            evidence=quoted(evidence),
+        )
+    assert row is not None
+    return bool(row["runs"])
+
+
+async def open_finding(
+    connection: Connection,
+    invariant: str,
+    subject: str,
+    tenant_id: str,
+    evidence: Mapping[str, Any],
+) -> bool:
+    """Open a finding that freezes nobody; False = there is an open one of this kind and subject."""
+    async with transaction(connection):
+        row = await queries.open_finding.fetch_one(
+            connection,
+            invariant=invariant,
+            subject=subject,
+            tenant_id=tenant_id,
+            evidence=quoted(evidence),
+        )
+    return row is not None
+
+
+def quoted(evidence: Mapping[str, Any]) -> str:
+    """Return evidence as JSON that jsonb takes."""
+    safe = {name: quotable(value) for name, value in evidence.items()}
+    return msgspec.json.encode(safe, enc_hook=str).decode()
+
+
+def quotable(value: object) -> object:
+    """Return what jsonb takes: what the database refused must not be refused a second time."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return value

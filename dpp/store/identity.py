@@ -1,0 +1,25 @@
+"""Which blob store holds what the database points to: each has an id, kept in the other.
+
+A directory of another machine, or a volume that is not mounted, would answer "missing" with
+authority, and the reconciler would believe it: a node on a store that differs does not start.
+"""
+
+from dpp.blobs import Blobs
+from dpp.ports import Reconciling
+from dpp.store.place import SchemaRefused
+
+NAME = "results"
+
+
+async def assert_known_store(store: Reconciling, blobs: Blobs, where: str) -> None:
+    """Raise unless the blob store is the database's; at first use they are introduced."""
+    known = await store.store_id(NAME)
+    there = await blobs.identify(known)
+    if known is None and there is not None:
+        known = await store.keep_store_id(NAME, there)
+    if there != known:
+        has = f"has the id {there}" if there else "has no id"
+        raise SchemaRefused(
+            f"The results of this database lie in the store {known}; {where} {has}.",
+            "Mount the volume with the results there, or name the data directory that has them.",
+        )

@@ -1,0 +1,65 @@
+"""Runs whose result goes to the blob store: the mark, what was left with it, and what must stay."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from dpp.blobs import Attempt
+from dpp.leases import Fence
+from dpp.money import Micros
+from dpp.ports import LeftStoring, Seen
+from dpp.store.connections import Connection
+from dpp.store.queries import queries
+from dpp.store.transactions import transaction
+
+
+async def mark(connection: Connection, fence: Fence) -> bool:
+    """Make the run the reconciler's; False = the attempt was lost. Asked again it says the same."""
+    async with transaction(connection):
+        row = await queries.mark_storing.fetch_one(
+            connection,
+            run_id=fence.run_id,
+            lease_id=fence.lease_id,
+            lease_epoch=fence.lease_epoch,
+        )
+    return row is not None
+
+
+async def left(
+    connection: Connection, after: UUID | None, limit: int, grace_s: float
+) -> list[LeftStoring]:
+    """Return one page of runs that were left storing."""
+    rows = await queries.storing_runs.fetch(connection, after=after, limit=limit, grace_s=grace_s)
+    return [
+        LeftStoring(
+            seen=Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"]),
+            max_cost=Micros(row["max_cost"]),
+            created_at=row["created_at"],
+        )
+        for row in rows
+    ]
+
+
+async def kept_objects(connection: Connection, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
+    """Return those of these attempts whose objects an ending or a live row still needs."""
+    rows = await queries.kept_objects.fetch(
+        connection,
+        run_ids=[attempt.run_id for attempt in attempts],
+        lease_epochs=[attempt.lease_epoch for attempt in attempts],
+    )
+    return frozenset(Attempt(row["run_id"], row["lease_epoch"]) for row in rows)
+
+
+async def store_id(connection: Connection, name: str) -> UUID | None:
+    """Return the id of a store; None before its first use."""
+    row = await queries.store_id.fetch_one(connection, name=name)
+    return None if row is None else row["store_id"]
+
+
+async def keep_store_id(connection: Connection, name: str, store_id: UUID) -> UUID:
+    """Keep an id, if there is none; returns the one that is kept."""
+    async with transaction(connection):
+        await queries.keep_store_id.fetch(connection, name=name, store_id=store_id)
+        row = await queries.store_id.fetch_one(connection, name=name)
+    assert row is not None
+    kept: UUID = row["store_id"]
+    return kept
