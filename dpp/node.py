@@ -26,7 +26,7 @@ from dpp.actors.executor import execute
 from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
-from dpp.actors.reaper import reaper
+from dpp.actors.reaper import Calm, reaper
 from dpp.actors.reconciler import Reconciler, collector, reconciler
 from dpp.actors.ring import Ring
 from dpp.actors.settler import SettlingDesk, settler
@@ -133,6 +133,7 @@ class House:
     settlements: SettlingDesk
     blobs: DirectoryBlobs
     delivery: Delivery
+    calm: Calm
 
     @classmethod
     def build(
@@ -160,6 +161,11 @@ class House:
                 blobs=blobs,
                 inline_max_bytes=config.runs.inline_max_bytes,
                 wait_s=config.reconcile.store_wait_s,
+            ),
+            calm=Calm(
+                config.lease.lease_s,
+                config.reaper.interval_s,
+                answered_at=trio.current_time(),
             ),
         )
 
@@ -230,6 +236,7 @@ async def reap(house: House) -> None:
     await reaper(
         house.store,
         house.standing.earlier_gone,
+        house.calm,
         interval_s=house.config.reaper.interval_s,
         scan_limit=house.config.reaper.scan_limit,
         lease_s=house.config.lease.lease_s,
@@ -277,6 +284,7 @@ async def hold_tenure(house: House) -> None:
         house.stopping.draining,
         house.stopping.hurrying,
         claim,
+        house.stopping.after,
         drain_s=house.config.node.drain_s,
         lease_s=house.config.lease.lease_s,
         heartbeat_s=house.config.lease.heartbeat_interval_s,

@@ -295,8 +295,11 @@ class Leases(Protocol):
         """Move `lease_until`, if the lease still lives."""
         ...
 
-    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
-        """Delete the lease row; with `hand_back` its runs wait again, else the reaper has them."""
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> int:
+        """Delete the lease row; with `hand_back` its runs wait again, else the reaper has them.
+
+        Returns how many somebody held at that moment: asked again, they are handed back too.
+        """
         ...
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:

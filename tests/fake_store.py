@@ -153,13 +153,14 @@ class FakeStore:
 
         return await self.faults.run("renew_lease", body)
 
-    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
-        def body() -> None:
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> int:
+        def body() -> int:
             self.rows.leases.pop(lease.lease_id, None)
             if hand_back:
                 self.rows.hand_back_lease(lease, self.now())
+            return 0  # nothing here holds a run by itself
 
-        await self.faults.run("end_lease", body)
+        return await self.faults.run("end_lease", body)
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         def body() -> int:

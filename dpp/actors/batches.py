@@ -2,10 +2,16 @@
 
 A batch that raises anything but an outage was rolled back: it is a bug in our own decision, or a
 row that the database refuses. It is asked again in halves, down to the item that is refused alone.
+
+A broken store (schema, grants, corruption) refuses everything, and no item is to blame; but one
+broken page refuses one item, which must not stop the actors of every node in turn. So that is asked
+in halves too: where others commit, it was the item.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import define, field
 
 from dpp.faults import StoreBroken, StoreUnavailable
 from dpp.logs import get_logger
@@ -14,6 +20,8 @@ Item = TypeVar("Item")
 Ask: TypeAlias = Callable[[Sequence[Item]], Awaitable[None]]
 Alone: TypeAlias = Callable[[Item, Exception], Awaitable[None]]
 
+BROKEN_MAX = 3  # items refused alone while none was committed: it is the store
+
 log = get_logger(__name__)
 
 
@@ -21,21 +29,49 @@ async def commit(ask: Ask[Item], items: Sequence[Item], alone: Alone[Item]) -> N
     """Have all `items` committed by `ask`, which deals with a whole batch or raises.
 
     `alone` deals with an item that is refused by itself, given the bug. Outages go through: what
-    was not dealt with by then is for the caller to give up.
+    was not dealt with by then is for the caller to give up. So does a broken store.
     """
     assert items
-    try:
-        await ask(items)
-    except (StoreUnavailable, StoreBroken):
-        raise
-    except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
-        bug = error
-    else:
-        return
-    if len(items) == 1:
-        await alone(items[0], bug)
-        return
-    log.critical("batch refused", items=len(items), exc_info=bug)
-    half = len(items) // 2
-    await commit(ask, items[:half], alone)
-    await commit(ask, items[half:], alone)
+    halving = Halving(ask, alone)
+    await halving.commit(items)
+    for item, broken in halving.broken:
+        if not halving.done:
+            raise broken
+        await alone(item, broken)
+
+
+@define(eq=False)
+class Halving(Generic[Item]):
+    """One batch on its way, in ever smaller parts."""
+
+    ask: Ask[Item]
+    alone: Alone[Item]
+    done: int = 0
+    broken: list[tuple[Item, StoreBroken]] = field(factory=list)
+
+    async def commit(self, items: Sequence[Item]) -> None:
+        """Commit these, together or apart."""
+        try:
+            await self.ask(items)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
+            bug = error
+        else:
+            self.done += len(items)
+            return
+        if len(items) == 1:
+            await self._alone(items[0], bug)
+            return
+        log.critical("batch refused", items=len(items), exc_info=bug)
+        half = len(items) // 2
+        await self.commit(items[:half])
+        await self.commit(items[half:])
+
+    async def _alone(self, item: Item, bug: Exception) -> None:
+        if not isinstance(bug, StoreBroken):
+            await self.alone(item, bug)
+            return
+        self.broken.append((item, bug))
+        if not self.done and len(self.broken) >= BROKEN_MAX:
+            raise bug

@@ -21,8 +21,17 @@ from dpp.ports import ItemBroken, Submissions
 log = get_logger(__name__)
 
 
+def carried(submission: Submission) -> int:
+    """Return the bytes that a submission adds to its batch."""
+    return len(submission.inputs)
+
+
 class IntakeDesk(Lanes[Submission, Admission]):
     """Where HTTP hands submissions in; implements `dpp.ports.Intake`."""
+
+    def __init__(self, lanes: int, capacity: int) -> None:
+        """`capacity`: of each lane, in submissions."""
+        super().__init__(lanes, capacity, carried)
 
     async def submit(self, submission: Submission) -> Admission:
         """Wait for the admission; `StoreUnavailable` if full, closed or dropped: safe to retry."""

@@ -27,6 +27,7 @@ from dpp.logs import get_logger
 from dpp.metrics import batch_size
 
 BATCH_MAX = 500  # they commit at 13-16,000/s, 100 at half of that; more hold their rows too long
+BATCH_BYTES_MAX = 8 << 20  # 300 submissions of 1 MiB did not commit within the wall clock of 8 s
 WAITING_MAX = 2  # tenants waited for at once: each holds a connection of the pool meanwhile
 # Tries without waiting before a tenant is waited for: two actors that meet on a row are apart again
 # in a few, and must not queue behind a frozen client for a place to wait.
@@ -91,7 +92,7 @@ class Lane(Generic[Request, Answer]):
         if not self._in_hand:
             return bool(new) or bool(self._parked) or not self.mailbox.closed
         busy: dict[str, list[Call[Request, Answer]]] = {}
-        await commit(partial(self._ask_now, busy), self._in_hand, self.alone)
+        await commit(partial(self._ask_in_order, busy), self._in_hand, self.alone)
         for tenant_id in {call.request.tenant_id for call in self._in_hand} - busy.keys():
             del self._tries[tenant_id]
         self._park(busy)
@@ -102,21 +103,25 @@ class Lane(Generic[Request, Answer]):
     async def _take(self) -> list[Call[Request, Answer]]:
         """Return what is new, at the latest when it is time to try again; [] may mean closed."""
         if not self._parked:
-            return await self.mailbox.take(self.batch_max)
+            return await self.mailbox.take(self.batch_max, BATCH_BYTES_MAX)
         with trio.move_on_after(RETRY_S):
-            if new := await self.mailbox.take(self.batch_max):
+            if new := await self.mailbox.take(self.batch_max, BATCH_BYTES_MAX):
                 return new
             await trio.sleep_forever()  # closed
         return []
 
-    async def _ask_now(
-        self, busy: dict[str, list[Call[Request, Answer]]], calls: Sequence[Call[Request, Answer]]
+    async def _ask_in_order(
+        self,
+        busy: dict[str, list[Call[Request, Answer]]],
+        calls: Sequence[Call[Request, Answer]],
+        *,
+        wait: bool = False,
     ) -> None:
         """Ask for `calls`; sort into `busy` those of held tenants and whatever follows them."""
         free = [call for call in calls if call.request.tenant_id not in busy]
         later = [call for call in calls if call.request.tenant_id in busy]
         if free:
-            await self._ask(busy, free)
+            await self._ask(busy, free, wait=wait)
         else:
             await trio.lowlevel.checkpoint()
         for call in later:
@@ -127,7 +132,7 @@ class Lane(Generic[Request, Answer]):
         busy: dict[str, list[Call[Request, Answer]]],
         calls: Sequence[Call[Request, Answer]],
         *,
-        wait: bool = False,
+        wait: bool,
     ) -> None:
         """Ask the verb and answer; those of held tenants go to `busy`."""
         batch_size.labels(self.name).observe(len(calls))
@@ -146,12 +151,17 @@ class Lane(Generic[Request, Answer]):
         """Take what may be tried again, oldest first, at most a batch."""
         taken: list[Call[Request, Answer]] = []
         for tenant_id in self._loose():
-            calls = self._parked.pop(tenant_id)
-            room = self.batch_max - len(taken)
+            calls = self._parked[tenant_id]
+            room = self._fitting([*taken, *calls]) - len(taken)
             taken += calls[:room]
-            if calls[room:]:
-                self._parked[tenant_id] = calls[room:]
+            self._parked[tenant_id] = calls[room:]
+            if not calls[room:]:
+                del self._parked[tenant_id]
         return taken
+
+    def _fitting(self, calls: Sequence[Call[Request, Answer]]) -> int:
+        """Return how many of these, from the first, make a batch."""
+        return self.mailbox.fitting(calls, self.batch_max, BATCH_BYTES_MAX)
 
     def _join(self, new: Sequence[Call[Request, Answer]]) -> list[Call[Request, Answer]]:
         """Add calls of parked tenants to those that they must follow; return the others."""
@@ -194,19 +204,23 @@ class Lane(Generic[Request, Answer]):
         The store may answer that it cannot be waited for now; then it is tried free again.
         """
         while parked := self._parked[tenant_id]:
-            self._parked[tenant_id] = parked[self.batch_max :]
-            calls = self._waited_for[tenant_id] = parked[: self.batch_max]
+            count = self._fitting(parked)
+            self._parked[tenant_id] = parked[count:]
+            calls = self._waited_for[tenant_id] = parked[:count]
             busy: dict[str, list[Call[Request, Answer]]] = {}
             try:
-                await commit(partial(self._ask, busy, wait=True), calls, self.alone)
+                await commit(partial(self._ask_in_order, busy, wait=True), calls, self.alone)
             except StoreUnavailable as outage:  # of this row, as far as anyone knows
                 names = {"actor": self.name, "tenant_id": tenant_id}
                 log.warning("waited in vain", **names, detail=str(outage))
-            if tenant_id in busy:
-                self._parked[tenant_id] = [*busy[tenant_id], *self._parked[tenant_id]]
-                break
+            again = busy.get(tenant_id, [])
+            kept = set(map(id, again))
             for call in calls:
-                call.drop()  # no-op where answered
+                if id(call) not in kept:
+                    call.drop()  # no-op where answered
+            if again:
+                self._parked[tenant_id] = [*again, *self._parked[tenant_id]]
+                break
         del self._tries[tenant_id], self._waited_for[tenant_id]
         if not self._parked[tenant_id]:
             del self._parked[tenant_id]

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import trio
 
-from dpp.actors.mailbox import Mailbox
+from dpp.actors.mailbox import Mailbox, weightless
 from dpp.actors.supervisor import GiveUp, supervise
 
 Request = TypeVar("Request")
@@ -19,10 +19,12 @@ LaneActor: TypeAlias = Callable[[Mailbox[Request, Answer]], Awaitable[None]]
 class Lanes(Generic[Request, Answer]):
     """One mailbox a lane. Leaving its `async with` block closes them."""
 
-    def __init__(self, lanes: int, capacity: int) -> None:
-        """`capacity`: of each mailbox, in calls."""
+    def __init__(
+        self, lanes: int, capacity: int, weigh: Callable[[Request], int] = weightless
+    ) -> None:
+        """`capacity`: of each mailbox, in calls; `weigh`: the bytes that a call carries."""
         self.mailboxes: tuple[Mailbox[Request, Answer], ...] = tuple(
-            Mailbox(capacity) for _ in range(lanes)
+            Mailbox(capacity, weigh) for _ in range(lanes)
         )
 
     def of(self, tenant_id: str) -> Mailbox[Request, Answer]:

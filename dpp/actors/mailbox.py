@@ -8,8 +8,9 @@ It is on the way of every run, so a call is a few attributes and a task that wai
 woken once, by the last answer.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
 import trio
@@ -92,12 +93,19 @@ class Call(Generic[Request, Answer]):
         return cast("Answer", self._answer)
 
 
+def weightless(_: object) -> int:
+    """Weigh a request whose size does not matter."""
+    return 0
+
+
 class Mailbox(Generic[Request, Answer]):
     """A bounded queue of calls."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, weigh: Callable[[Request], int] = weightless) -> None:
+        """`weigh`: the bytes of a request, for whoever takes no more than a batch can carry."""
         assert capacity > 0
         self.capacity = capacity
+        self.weigh = weigh
         self.closed = False
         self._calls: deque[Call[Request, Answer]] = deque()
         self._takers = ParkingLot()
@@ -140,8 +148,10 @@ class Mailbox(Generic[Request, Answer]):
         if self._calls and self._takers:
             self._takers.unpark()
 
-    async def take(self, batch_max: int) -> list[Call[Request, Answer]]:
-        """Return all that waits, at most `batch_max`; [] = closed and empty.
+    async def take(
+        self, batch_max: int, bytes_max: float = math.inf
+    ) -> list[Call[Request, Answer]]:
+        """Return all that waits, at most `batch_max` and `bytes_max`; [] = closed and empty.
 
         Cancelled, it has taken nothing.
         """
@@ -151,12 +161,25 @@ class Mailbox(Generic[Request, Answer]):
                 return []
             await self._takers.park()
         calls = self._calls
-        taken = [calls.popleft() for _ in range(min(batch_max, len(calls)))]
+        count = self.fitting(calls, batch_max, bytes_max)
+        taken = [calls.popleft() for _ in range(count)]
         if self._askers:
             self._askers.unpark(count=len(taken))
         if calls and self._takers:
             self._takers.unpark()
         return taken
+
+    def fitting(
+        self, calls: Iterable[Call[Request, Answer]], batch_max: int, bytes_max: float
+    ) -> int:
+        """Return how many of `calls`, from the first, fit into a batch; the first always does."""
+        count, weight = 0, 0
+        for call in calls:
+            weight += self.weigh(call.request)
+            if count and (count >= batch_max or weight > bytes_max):
+                break
+            count += 1
+        return count
 
     def close(self) -> None:
         """Refuse new calls; what is in it is still taken."""

@@ -66,14 +66,17 @@ class Calm:
 async def reaper(
     store: Reapable,
     earlier_gone: trio.Event,
+    calm: Calm,
     *,
     interval_s: float,
     scan_limit: int,
     lease_s: float,
 ) -> None:
-    """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died."""
-    wake, calm = Wake(), Calm(lease_s, interval_s, answered_at=trio.current_time())
-    reaping = Passing(store, scan_limit, lease_s)
+    """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died.
+
+    `calm` outlives this actor: a crash in an outage does not make it a short one.
+    """
+    wake, reaping = Wake(), Passing(store, scan_limit, lease_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, earlier_gone, wake.ring)
         while True:
@@ -112,7 +115,7 @@ class Passing:
 
     async def expire(self) -> int:
         """End the runs that nobody started in time."""
-        return await self._pages(self.store.unstarted_runs, self.store.expire_runs)
+        return await self._pages("expire", self.store.unstarted_runs, self.store.expire_runs)
 
     async def take_back(self) -> tuple[int, int]:
         """End lapsed leases, take back what is nobody's and what is overdue."""
@@ -121,10 +124,10 @@ class Passing:
             leases += 1
         take = partial(self.store.take_back, lapse=Lapse.LOST)
         overdue = partial(self.store.overdue_runs, grace_s=self.lease_s)
-        orphaned = await self._pages(self.store.orphaned_runs, take)
-        return leases, orphaned + await self._pages(overdue, take)
+        orphaned = await self._pages("take_back", self.store.orphaned_runs, take)
+        return leases, orphaned + await self._pages("take_back", overdue, take)
 
-    async def _pages(self, scan: Scan, take: Take) -> int:
+    async def _pages(self, verb: str, scan: Scan, take: Take) -> int:
         """Take page after page until one is not full. What was not taken is passed over."""
         passed: set[Seen] = set()
         taken = 0
@@ -139,7 +142,7 @@ class Passing:
             page = [run for run in seen if run not in passed]
             if page:
                 before = taken
-                await commit(take_page, page, self._quarantine)
+                await commit(take_page, page, partial(self._quarantine, verb))
                 if taken - before < len(page):
                     passed.update(page)
                     self.left = True
@@ -147,12 +150,13 @@ class Passing:
                 break
         return taken  # noqa: ASYNC910  # there is always a first page
 
-    async def _quarantine(self, run: Seen, bug: Exception) -> None:
-        """Set aside the one run that the database refuses to take back."""
+    async def _quarantine(self, verb: str, run: Seen, bug: Exception) -> None:
+        """Set aside the one run that the database refuses to take back or to end."""
         names = {"run_id": str(run.run_id), "tenant_id": run.tenant_id}
-        log.critical("take-back refused", **names, reconcile_type="write_refused", exc_info=bug)
+        kind = "write_refused"
+        log.critical("recovery refused", **names, verb=verb, reconcile_type=kind, exc_info=bug)
         evidence = {
-            "verb": "take_back",
+            "verb": verb,
             "error": f"{type(bug).__name__}: {bug}",
             "run_id": str(run.run_id),
             "lease_id": str(run.lease_id),

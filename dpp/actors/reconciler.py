@@ -76,7 +76,7 @@ class Reconciler:
         await commit(partial(self._end, there), [left], self._quarantine)
         return True
 
-    async def _look(self, left: LeftStoring, fence: Fence) -> Looked:  # noqa: ASYNC910  # it asks
+    async def _look(self, left: LeftStoring, fence: Fence) -> Looked:
         key = BlobKey.of(left.seen.tenant_id, left.created_at, fence)
         with trio.move_on_after(LOOK_S):
             there = await self.blobs.look(key)

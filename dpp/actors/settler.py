@@ -17,7 +17,7 @@ from dpp.admission import Busy
 from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
 from dpp.ports import Seen, Settlements
-from dpp.settlement import End, LeaseLost, Quarantined, Settled, Settlement
+from dpp.settlement import Completed, End, LeaseLost, Quarantined, Settled, Settlement
 
 log = get_logger(__name__)
 
@@ -34,8 +34,19 @@ class Ending:
         return self.end.tenant_id
 
 
+def carried(ending: Ending) -> int:
+    """Return the bytes that an end adds to its batch."""
+    outcome = ending.end.outcome
+    inline = isinstance(outcome, Completed) and isinstance(outcome.result, bytes)
+    return len(outcome.result) if inline else 0
+
+
 class SettlingDesk(Lanes[Ending, Settlement]):
     """Where executors hand ends in."""
+
+    def __init__(self, lanes: int, capacity: int) -> None:
+        """`capacity`: of each lane, in ends."""
+        super().__init__(lanes, capacity, carried)
 
     async def settle(self, end: End, trace_id: str) -> Settlement:
         """Wait for a place and the settlement; `StoreUnavailable`: ask again, with the same end."""
@@ -62,8 +73,8 @@ async def settler(
         log.critical("ending refused", **names(ending), reconcile_type=kind, exc_info=bug)
         fence = ending.end.fence
         seen = Seen(fence.run_id, ending.end.tenant_id, fence.lease_id, fence.lease_epoch)
-        await store.quarantine_run(seen, evidence(ending.end, bug))
-        call.answer(Quarantined())
+        aside = await store.quarantine_run(seen, evidence(ending.end, bug))
+        call.answer(Quarantined() if aside else LeaseLost())  # somebody else had the run by then
 
     await Lane(name="settler", mailbox=mailbox, verb=settle, alone=quarantine).run()
 

@@ -21,7 +21,7 @@ from attrs import define, field
 
 from dpp.actors.attempts import Attempts
 from dpp.actors.clock import DatabaseClock
-from dpp.actors.supervisor import supervise
+from dpp.actors.supervisor import GiveUp, supervise
 from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
 from dpp.leases import MARGIN_S, Fence, NodeLease, trusted_until
@@ -29,6 +29,7 @@ from dpp.logs import get_logger
 from dpp.metrics import succeeded, zombie_writes_refused_total
 from dpp.ports import Leases
 
+AGAIN_S = 0.1  # between tries to hand back what somebody holds: longer than a commit takes
 END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
 ASK_AGAIN_SHARE = 0.1  # of the heartbeat, after a renewal without an answer: several tries fit
 
@@ -78,6 +79,7 @@ async def work(
     draining: trio.Event,
     hurrying: trio.Event,
     claimer: Claimer,
+    give_up: GiveUp,
     *,
     drain_s: float,
     lease_s: float,
@@ -95,7 +97,8 @@ async def work(
         hurry.start_soon(when, hurrying, partial(time_left.cancel, "hurrying"))
         with time_left:
             async with trio.open_nursery() as runs:
-                await supervise("claimer", partial(claimer, here, runs, draining))  # ends no run
+                claim = partial(claimer, here, runs, draining)
+                await supervise("claimer", claim, give_up)  # its bugs end no run
                 time_left.deadline = trio.current_time() + drain_s
         hurry.cancel_scope.cancel(reason="runs over")
 
@@ -124,13 +127,16 @@ async def tenure(
                 upkeep.cancel_scope.cancel(reason="tenure over")
             blameless = True  # inside the scope: not reached when trust ran out
         if here.trust.cancelled_caught:
-            blameless = here.unanswered  # the store was silent; our own stall is no outage
+            # The store was silent. Our own stall is no outage: it ends long after trust did.
+            late_s = trio.current_time() - here.trust.deadline
+            blameless = here.unanswered and late_s < MARGIN_S
             raise LeaseLapsed(f"lease {lease.lease_id}")
     finally:
         if blameless:
             standing.owed.add(lease)
         with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
-            await store.end_lease(lease, hand_back=blameless)  # a no-op if the row is gone
+            while await store.end_lease(lease, hand_back=blameless):  # a no-op if the row is gone
+                await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
             standing.owed.discard(lease)
         log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
 

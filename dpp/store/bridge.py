@@ -23,8 +23,8 @@ from dpp.logs import get_logger
 
 T = TypeVar("T")
 
-# operations handed over and not answered: far over what the pools run, under what hurts memory
-IN_FLIGHT_MAX = 1024
+# operations handed over and not answered: what hurts memory. The store bounds its own well below
+IN_FLIGHT_MAX = 4096
 # the loop has nothing to do any more when it is stopped; past this the thread is left behind
 STOP_S = 5.0
 

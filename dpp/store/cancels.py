@@ -4,24 +4,30 @@
 between them.
 """
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from dpp import settlement
+from dpp.admission import Busy
 from dpp.money import ZERO
 from dpp.ports import CancelAsked, CancelOutcome, Ended, RunUnknown
-from dpp.runs import TERMINAL, Status
-from dpp.store import endings, reads
+from dpp.runs import TERMINAL, Run, Status
+from dpp.store import endings, findings, reads
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
 
 
 async def cancel_run(
-    connection: Connection, tenant_id: str, run_id: UUID, ending_id: UUID
-) -> CancelOutcome:
+    connection: Connection, tenant_id: str, run_id: UUID, ending_id: UUID, *, wait: bool
+) -> CancelOutcome | Busy:
     """Cancel a run of this tenant. Idempotent: asked again it answers as the run then is."""
+    lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection):
-        budget = await queries.lock_budgets.fetch_one(connection, tenant_ids=[tenant_id])
+        budget = await lock.fetch_one(connection, tenant_ids=[tenant_id])
+        if budget is None and not wait:
+            return Busy()
         assert budget is not None, tenant_id
         asked = await queries.ask_cancel.fetch_one(connection, tenant_id=tenant_id, run_id=run_id)
         if asked is not None and asked["lease_id"] is None and not asked["quarantined"]:
@@ -31,6 +37,24 @@ async def cancel_run(
             )
             await endings.write(connection, [ended])
         run = await reads.get_run(connection, tenant_id, run_id)
+    return outcome(run)
+
+
+async def set_aside(
+    connection: Connection, tenant_id: str, run_id: UUID, evidence: Mapping[str, Any]
+) -> CancelOutcome:
+    """Only note the cancel of a run whose end the database refuses: it waits for an operator."""
+    async with transaction(connection):
+        (seen,) = await queries.seen_runs.fetch(connection, run_ids=[run_id]) or (None,)
+        if seen is not None and seen["tenant_id"] == tenant_id:
+            await findings.set_aside(connection, reads.seen(seen), evidence)
+            await queries.ask_cancel.fetch(connection, tenant_id=tenant_id, run_id=run_id)
+        run = await reads.get_run(connection, tenant_id, run_id)
+    return outcome(run)
+
+
+def outcome(run: Run | None) -> CancelOutcome:
+    """Say what a cancel came to, by the run as it is after it."""
     if run is None:
         return RunUnknown()
     return Ended(run) if run.status in TERMINAL else CancelAsked(run)

@@ -16,6 +16,12 @@ from typing import Any, Literal
 import asyncpg
 from attrs import frozen
 
+from dpp.faults import StoreUnavailable
+from dpp.logs import get_logger
+from dpp.store.sqlstates import Fault, classify
+
+log = get_logger(__name__)
+
 CONNECT_S = 5.0  # one try to connect; the actors above try again
 ARRAYS = ["uuid", "bigint", "int", "smallint", "text", "bytea", "timestamptz", "boolean", "float8"]
 WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
@@ -90,7 +96,13 @@ class Pool:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        return await connect(self._address)
+        try:
+            return await connect(self._address)
+        except Exception as error:  # what refuses a login is the fault of no item, whatever it says
+            if classify(error) not in {Fault.BUG, Fault.BROKEN}:
+                raise
+            log.critical("no connection", detail=f"{type(error).__name__}: {error}")
+            raise StoreUnavailable(f"no connection: {error}") from error
 
     def _give_back(self, connection: Connection) -> None:
         if connection.is_closed() or connection.is_in_transaction():

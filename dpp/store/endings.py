@@ -15,6 +15,7 @@ from dpp.money import ZERO, Micros
 from dpp.ports import Seen
 from dpp.runs import Status, StoredResult
 from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
+from dpp.store import reads
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
@@ -36,23 +37,38 @@ async def end_runs(
         ours = [end for end in batch if end.tenant_id in budgets]
         settlements: Sequence[Settlement] = ()
         if ours:
-            rows = await read_rows(connection, [end.fence.run_id for end in ours], budgets)
+            run_ids = [end.fence.run_id for end in ours]
+            rows = await read_rows(connection, run_ids, budgets, wait=wait)
+            held = set() if wait else await held_runs(connection, run_ids, rows)
+            ours = [end for end in ours if end.fence.run_id not in held]
             plan = settlement.decide(ours, rows, attempts_max=attempts_max)
             requeued = await requeue(connection, plan.requeues)
             assert requeued == len(plan.requeues), "a locked live row was not requeued"
             await write(connection, plan.endings)
             settlements = plan.settlements
-    answers = iter(settlements)
-    return [next(answers) if end.tenant_id in budgets else Busy() for end in batch]
+    answers = dict(zip([end.ending_id for end in ours], settlements, strict=True))
+    return [answers.get(end.ending_id, Busy()) for end in batch]
+
+
+async def held_runs(connection: Connection, run_ids: Sequence[UUID], rows: Rows) -> set[UUID]:
+    """Return the runs that are there, and whose rows somebody else holds."""
+    missed = [run_id for run_id in run_ids if run_id not in rows.live and run_id not in rows.ended]
+    if not missed:
+        return set()
+    return {row["run_id"] for row in await queries.seen_runs.fetch(connection, run_ids=missed)}
 
 
 async def read_rows(
-    connection: Connection, run_ids: Sequence[UUID], budgets: Mapping[str, Row]
+    connection: Connection,
+    run_ids: Sequence[UUID],
+    budgets: Mapping[str, Row],
+    *,
+    wait: bool = True,
 ) -> Rows:
     """Lock the live rows; ask for the endings of those that have none."""
+    lock = queries.lock_runs if wait else queries.lock_runs_free
     live = {
-        row["run_id"]: live_run(row)
-        for row in await queries.lock_runs.fetch(connection, run_ids=list(run_ids))
+        row["run_id"]: live_run(row) for row in await lock.fetch(connection, run_ids=list(run_ids))
     }
     gone = [run_id for run_id in run_ids if run_id not in live]
     ended = await queries.ending_of.fetch(connection, run_ids=gone) if gone else []
@@ -168,7 +184,7 @@ async def hand_back_runs(
     rows = await queries.seen_runs.fetch(connection, run_ids=[fence.run_id for fence in fences])
     held = {(fence.run_id, fence.lease_id, fence.lease_epoch) for fence in fences}
     seen = [
-        Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"])
+        reads.seen(row)
         for row in rows
         if (row["run_id"], row["lease_id"], row["lease_epoch"]) in held
     ]

@@ -17,13 +17,18 @@ async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[s
     Asked again it changes nothing.
     """
     async with transaction(connection):
-        row = await queries.quarantine_run.fetch_one(
-            connection,
-            run_id=seen.run_id,
-            lease_id=seen.lease_id,
-            lease_epoch=seen.lease_epoch,
-            evidence=quoted(evidence),
-        )
+        return await set_aside(connection, seen, evidence)
+
+
+async def set_aside(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+    """Do the same inside the caller's transaction."""
+    row = await queries.quarantine_run.fetch_one(
+        connection,
+        run_id=seen.run_id,
+        lease_id=seen.lease_id,
+        lease_epoch=seen.lease_epoch,
+        evidence=quoted(evidence),
+    )
     assert row is not None
     return bool(row["runs"])
 

@@ -50,13 +50,20 @@ async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: floa
     return Renewal(held=bool(held), now=rows[0]["now"], fences=fences)
 
 
-async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool) -> None:
-    """Delete the lease row; with `hand_back` its runs wait again, no attempt spent."""
+async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool) -> int:
+    """Delete the lease row; with `hand_back` its runs wait again, no attempt spent.
+
+    Returns how many it could not hand back, because somebody holds them.
+    """
+    left = 0
     async with transaction(connection):
         await queries.end_lease.fetch(connection, lease_id=lease.lease_id)
         if hand_back:
-            await queries.hand_back_lease.fetch(connection, lease_id=lease.lease_id)
+            row = await queries.hand_back_lease.fetch_one(connection, lease_id=lease.lease_id)
             await queries.drain_node.fetch(connection, node_id=lease.node_id)
+            assert row is not None
+            left = row["left"]
+    return left
 
 
 async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:

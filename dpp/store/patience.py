@@ -6,40 +6,72 @@ bridge's thread touches this.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from attrs import define, field
 
 from dpp.faults import StoreUnavailable
 
 FREE_MIN = 2  # connections that never wait for a row: one for a lane of intake, one of the settler
 WAIT_S = 8.0  # for a place: as long as an HTTP client is kept
-PAUSE_S = 0.02
+WAITERS_MAX = 16  # of one tenant; each keeps a client, and one row is freed for one after another
+
+
+@define(eq=False)
+class Turn:
+    """Whose turn it is to wait for one tenant's row, in order of arrival."""
+
+    lock: asyncio.Lock = field(factory=asyncio.Lock)
+    waiters: int = 0
 
 
 class Patience:
     """The places for waiting."""
 
     def __init__(self, connections: int) -> None:
-        self._places = max(connections - FREE_MIN, 1)
-        self._tenants: set[str] = set()
+        self._places = asyncio.Semaphore(max(connections - FREE_MIN, 1))
+        self._turns: dict[str, Turn] = {}
+
+    @asynccontextmanager
+    async def try_place(self, tenant_id: str) -> AsyncIterator[bool]:
+        """Say whether this tenant's row may be waited for now; the place is kept for the block."""
+        if tenant_id in self._turns or self._places.locked():
+            yield False
+            return
+        with self._turn(tenant_id) as turn:
+            async with turn.lock, self._places:  # both are free: nothing is waited for
+                yield True
+
+    @asynccontextmanager
+    async def place(self, tenant_id: str) -> AsyncIterator[None]:
+        """Wait for a place without holding anything; raises `StoreUnavailable` where it is long."""
+        with self._turn(tenant_id) as turn:
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await turn.lock.acquire()
+                    try:
+                        await self._places.acquire()
+                    except BaseException:
+                        turn.lock.release()
+                        raise
+            except TimeoutError as error:
+                raise StoreUnavailable(f"others wait for the row of tenant {tenant_id}") from error
+            try:
+                yield
+            finally:
+                self._places.release()
+                turn.lock.release()
 
     @contextmanager
-    def try_place(self, tenant_id: str) -> Iterator[bool]:
-        """Say whether this tenant's row may be waited for now; the place is kept for the block."""
-        got = tenant_id not in self._tenants and len(self._tenants) < self._places
-        if got:
-            self._tenants.add(tenant_id)
+    def _turn(self, tenant_id: str) -> Iterator[Turn]:
+        turn = self._turns.setdefault(tenant_id, Turn())
+        if turn.waiters >= WAITERS_MAX:
+            raise StoreUnavailable(f"too many wait for the row of tenant {tenant_id}")
+        turn.waiters += 1
         try:
-            yield got
+            yield turn
         finally:
-            if got:
-                self._tenants.discard(tenant_id)
-
-    async def until_free(self, tenant_id: str) -> None:
-        """Wait for a place without holding anything; raises `StoreUnavailable` after `WAIT_S`."""
-        give_up_at = asyncio.get_running_loop().time() + WAIT_S
-        while tenant_id in self._tenants or len(self._tenants) >= self._places:
-            if asyncio.get_running_loop().time() > give_up_at:
-                message = f"others wait for the row of tenant {tenant_id}"
-                raise StoreUnavailable(message)
-            await asyncio.sleep(PAUSE_S)
+            turn.waiters -= 1
+            if not turn.waiters:
+                del self._turns[tenant_id]

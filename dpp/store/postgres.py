@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from attrs import frozen
@@ -64,7 +64,7 @@ from dpp.store import (
     submissions,
     tenants,
 )
-from dpp.store.bridge import IN_FLIGHT_MAX, Bridge
+from dpp.store.bridge import Bridge
 from dpp.store.connections import Address, Connection, Pool
 from dpp.store.patience import Patience
 from dpp.store.queries import queries
@@ -72,6 +72,7 @@ from dpp.store.sqlstates import Fault, classify
 from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 # one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the
 # connection is cut
@@ -81,7 +82,9 @@ AUDIT_WALL_S = 150.0  # an audit reads everything
 # asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server
 # after 15 s
 ASK_S = 20.0
-ROOM_MIN = 8  # operations handed over and not answered, of a pool: lease and follower have few
+ROOM = 1024  # operations handed over and not ended, of all pools: far over what they run at once
+ROOM_MIN = 8  # of one pool: lease and follower have few
+FREE_TRIES = 3  # for one tenant's row without waiting for it, before a place to wait is asked for
 TRIES_MAX = 4  # of a transaction that was certainly not committed
 PAUSE_S = (
     0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
@@ -115,6 +118,12 @@ class Sizes:
         return cls(1, work, rest - work)
 
 
+class RowVerb(Protocol[T_co]):
+    """A transaction for one tenant; without `wait`, `Busy` where its row is held."""
+
+    async def __call__(self, connection: Connection, *, wait: bool) -> T_co | Busy: ...
+
+
 class PostgresStore:
     """Implements `dpp.ports.Store`. Made by `open_postgres`; every method runs on the bridge."""
 
@@ -130,9 +139,8 @@ class PostgresStore:
         self._patience = Patience(sizes.work)
         pools = (self._auditor, self._keep, self._work, self._read)
         whole = sum(pool.size for pool in pools)
-        room = IN_FLIGHT_MAX - len(pools) * ROOM_MIN
-        # Each pool has its share of the bridge: a flood of reads lapses no lease, stops no money.
-        self._room = {pool: ROOM_MIN + room * pool.size // whole for pool in pools}
+        # Each pool has a share of its own: a flood of reads lapses no lease and stops no money.
+        self._room = {pool: ROOM_MIN + ROOM * pool.size // whole for pool in pools}
         self._asked: Counter[Pool] = Counter()
         self._limits = limits
 
@@ -151,16 +159,23 @@ class PostgresStore:
     async def _hand_over(
         self, name: str, pool: Pool, asking: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
-        """Hand an operation to the bridge, if not too much waits for its pool already."""
-        if self._asked[pool] >= self._room[pool]:
-            metrics.store_unavailable_total.labels(name).inc()
-            message = f"{name}: too much waits for this; nothing was started"
-            raise StoreUnavailable(message)
-        self._asked[pool] += 1
-        try:
-            return await self._bridge.run(asking)
-        finally:
-            self._asked[pool] -= 1
+        """Hand an operation to the bridge, where it runs if not too much waits for its pool.
+
+        Counted there until its end: an asker that has gone leaves it behind.
+        """
+
+        async def bounded() -> T:
+            if self._asked[pool] >= self._room[pool]:
+                metrics.store_unavailable_total.labels(name).inc()
+                message = f"{name}: too much waits for this; nothing was started"
+                raise StoreUnavailable(message)
+            self._asked[pool] += 1
+            try:
+                return await asking()
+            finally:
+                self._asked[pool] -= 1
+
+        return await self._bridge.run(bounded)
 
     async def _ask_lane(
         self,
@@ -172,24 +187,29 @@ class PostgresStore:
         """Ask for one tenant, waiting for its row; all `Busy` where it may not be waited for."""
 
         async def asking() -> list[T | Busy]:
-            with self._patience.try_place(tenant_id) as got:
+            async with self._patience.try_place(tenant_id) as got:
                 if not got:
                     return [Busy()] * items
                 return [*await ask(name, self._work, verb, once=False, wall_s=WALL_S)]
 
         return await self._hand_over(name, self._work, asking)
 
-    async def _ask_row(
-        self, name: str, tenant_id: str, verb: Callable[[Connection], Awaitable[T]]
-    ) -> T:
-        """Ask for what needs one tenant's row, waiting for a place to wait without holding one."""
+    async def _ask_row(self, name: str, tenant_id: str, verb: RowVerb[T]) -> T:
+        """Ask for what needs one tenant's row: without waiting for it first, then in its turn."""
+
+        async def asked(*, wait: bool) -> T | Busy:
+            tried = partial(verb, wait=wait)
+            return await ask(name, self._work, tried, once=False, wall_s=WALL_S)
 
         async def asking() -> T:
-            while True:
-                await self._patience.until_free(tenant_id)
-                with self._patience.try_place(tenant_id) as got:
-                    if got:
-                        return await ask(name, self._work, verb, once=False, wall_s=WALL_S)
+            for tries in range(FREE_TRIES):
+                if not isinstance(answer := await asked(wait=False), Busy):
+                    return answer
+                await asyncio.sleep(PAUSE_S * tries)
+            async with self._patience.place(tenant_id):
+                answer = await asked(wait=True)
+            assert not isinstance(answer, Busy), "who waits is not told to wait"
+            return answer
 
         return await self._hand_over(name, self._work, asking)
 
@@ -224,9 +244,9 @@ class PostgresStore:
         verb = partial(leases.renew_lease, lease=lease, lease_s=lease_s)
         return await self._ask("renew_lease", self._keep, verb, once=True)
 
-    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> None:
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> int:
         """Delete the lease row, handing its runs back or leaving them to the reaper."""
-        await self._ask(
+        return await self._ask(
             "end_lease", self._keep, partial(leases.end_lease, lease=lease, hand_back=hand_back)
         )
 
@@ -426,8 +446,21 @@ class PostgresStore:
 
     async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome:
         """See `dpp.store.cancels`."""
-        verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
-        return await self._ask_row("cancel_run", tenant_id, verb)
+        ending_id = uuid4()
+        verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=ending_id)
+        try:
+            return await self._ask_row("cancel_run", tenant_id, verb)
+        except (StoreUnavailable, StoreBroken):
+            raise
+        except Exception as bug:  # the database refuses to end this run: it is set aside
+            names = {"run_id": str(run_id), "tenant_id": tenant_id}
+            log.critical("cancel refused", **names, reconcile_type="write_refused", exc_info=bug)
+            error = f"{type(bug).__name__}: {bug}"
+            evidence = {"verb": "cancel_run", "error": error, "ending_id": str(ending_id), **names}
+            noted = partial(
+                cancels.set_aside, tenant_id=tenant_id, run_id=run_id, evidence=evidence
+            )
+            return await self._ask("set_aside", self._work, noted)
 
     # operators
 
@@ -547,7 +580,7 @@ async def ask(
             metrics.commits_refused_total.inc()
             raise StoreBroken(str(refused)) from refused
         except Exception as error:  # every error is classified, and bugs go on
-            fault_kind = Fault.RECONNECT if isinstance(error, NotCommitted) else classify(error)
+            fault_kind = judge(error)
             if fault_kind is Fault.BUG:
                 raise
             if fault_kind is Fault.BROKEN:
@@ -563,6 +596,15 @@ async def ask(
             message = f"{name}: {type(reason).__name__}: {reason}"
             raise StoreUnavailable(message) from reason
         await asyncio.sleep(PAUSE_S * tries * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+
+
+def judge(error: Exception) -> Fault:
+    """Judge an error that a verb raised, which is no COMMIT without an answer."""
+    if isinstance(error, NotCommitted):
+        return Fault.RECONNECT
+    if isinstance(error, StoreUnavailable):  # no connection is to be had
+        return Fault.AWAY
+    return classify(error)
 
 
 @asynccontextmanager

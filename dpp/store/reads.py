@@ -73,9 +73,12 @@ async def find_key(connection: Connection, key_id: str) -> Key | None:
 async def seen_runs(connection: Connection, query: Query, **values: object) -> list[Seen]:
     """Run one of the reaper's scans."""
     rows = await query.fetch(connection, **values)
-    return [
-        Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"]) for row in rows
-    ]
+    return [seen(row) for row in rows]
+
+
+def seen(row: Row) -> Seen:
+    """Read a live row as a scan saw it."""
+    return Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"])
 
 
 def budget(row: Row) -> Budget:

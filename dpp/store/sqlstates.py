@@ -41,6 +41,10 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
     "40003": Fault.RECONNECT,
     "08004": Fault.AWAY,  # the server rejected the connection
     "08P01": Fault.RECONNECT,  # how poolers say that they lost theirs
+    "28000": Fault.AWAY,  # the login is refused: a password that is changed, a rule of pg_hba.conf
+    "28P01": Fault.AWAY,
+    "3D000": Fault.AWAY,  # there is no such database now
+    "55000": Fault.AWAY,  # not in a state for this: recovering, stopping
     "26000": Fault.BROKEN,  # a prepared statement behind a pooler: a setting contradicts it
     "42P05": Fault.BROKEN,
     "53000": Fault.AWAY,
@@ -60,11 +64,15 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
 UNKNOWN_AT_COMMIT: Final = frozenset(
     {"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04", "08P01"}
 )
+# A migration beside this node changed a type that a connection remembers: a fresh one does not.
+OUTDATED: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 BROKEN_CLASSES: Final = frozenset({"42", "XX"})  # schema and grants; internal errors, corruption
 
 
 def classify(error: BaseException) -> Fault:
     """Judge an error raised before COMMIT was handed over, or outside a transaction."""
+    if isinstance(error, OUTDATED):
+        return Fault.RECONNECT
     if isinstance(error, asyncpg.PostgresError):
         return by_sqlstate(error.sqlstate or "")
     if isinstance(error, asyncpg.InterfaceError):

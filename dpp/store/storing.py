@@ -6,7 +6,8 @@ from uuid import UUID
 from dpp.blobs import Attempt
 from dpp.leases import Fence
 from dpp.money import Micros
-from dpp.ports import LeftStoring, Seen
+from dpp.ports import LeftStoring
+from dpp.store import reads
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
@@ -31,7 +32,7 @@ async def left(
     rows = await queries.storing_runs.fetch(connection, after=after, limit=limit, grace_s=grace_s)
     return [
         LeftStoring(
-            seen=Seen(row["run_id"], row["tenant_id"], row["lease_id"], row["lease_epoch"]),
+            seen=reads.seen(row),
             max_cost=Micros(row["max_cost"]),
             created_at=row["created_at"],
         )

@@ -1,6 +1,7 @@
 """Tenants, their keys, and the transfers that operators make."""
 
 from dpp import ledger
+from dpp.admission import Busy
 from dpp.ledger import (
     EarlierTransfer,
     Kind,
@@ -113,17 +114,22 @@ async def revoke_key(connection: Connection, tenant_id: str, key_id: str, operat
     return row is not None
 
 
-async def post_transfer(connection: Connection, posting: Posting) -> PostingOutcome:
+async def post_transfer(
+    connection: Connection, posting: Posting, *, wait: bool
+) -> PostingOutcome | Busy:
     """Deposit or withdraw, once per (tenant, reference)."""
     async with transaction(connection):
-        return await post(connection, posting)
+        return await post(connection, posting, wait=wait)
 
 
-async def post(connection: Connection, posting: Posting) -> PostingOutcome:
+async def post(
+    connection: Connection, posting: Posting, *, wait: bool = True
+) -> PostingOutcome | Busy:
     """Lock the budget, look the reference up, decide, write; inside the caller's transaction."""
-    budget = await queries.lock_budgets.fetch_one(connection, tenant_ids=[posting.tenant_id])
+    lock = queries.lock_budgets if wait else queries.lock_budgets_free
+    budget = await lock.fetch_one(connection, tenant_ids=[posting.tenant_id])
     if budget is None:
-        return TenantUnknown()
+        return TenantUnknown() if wait else Busy()
     row = await queries.earlier_transfer.fetch_one(
         connection, tenant_id=posting.tenant_id, reference=posting.reference
     )

@@ -1,4 +1,5 @@
--- Second statement of a claim: now that the turns are ours, count exactly, and stamp at most :limit due runs.
+-- Second statement of a claim: now that the turns are ours, look again that the lease lives, count exactly, and stamp at
+-- most :limit due runs.
 -- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant.
 -- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
 -- planner may read the whole queue through the partial index.
@@ -11,6 +12,7 @@ with room as materialized (
                                      and r.quarantined_at is null))
          end as free
     from unnest(:tenant_ids::text[], :caps::int[]) with ordinality as w (tenant_id, cap, n)
+   where exists (select from node_leases where lease_id = :lease_id and lease_until > dpp.now())
 ),
 due as materialized (
   select one.run_id

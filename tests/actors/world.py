@@ -19,7 +19,7 @@ from dpp.actors.executor import execute
 from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
-from dpp.actors.reaper import reaper
+from dpp.actors.reaper import Calm, reaper
 from dpp.actors.reconciler import Reconciler, reconciler
 from dpp.actors.ring import Ring
 from dpp.actors.settler import SettlingDesk, settler
@@ -91,6 +91,7 @@ class World:
     standing: Standing = field(init=False)
     board: Watchboard = field(init=False)
     delivery: Delivery = field(init=False)
+    calm: Calm = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.line = Line(self.store)
@@ -98,6 +99,7 @@ class World:
         self.attempts = Attempts(self.rounds.freed)
         self.standing = Standing(self.node_id, self.attempts)
         self.board = Watchboard(self.attempts.executes)
+        self.calm = Calm(LEASE_S, INTERVAL_S, answered_at=trio.current_time())
         self.delivery = Delivery(
             store=self.line,
             blobs=self.blobs,
@@ -170,6 +172,7 @@ class World:
             self.stopping.draining,
             self.stopping.hurrying,
             claim,
+            self.stopping.after,
             drain_s=DRAIN_S,
             lease_s=LEASE_S,
             heartbeat_s=HEARTBEAT_S,
@@ -179,6 +182,7 @@ class World:
         await reaper(
             self.line,
             self.standing.earlier_gone,
+            self.calm,
             interval_s=INTERVAL_S,
             scan_limit=100,
             lease_s=LEASE_S,

@@ -63,7 +63,9 @@ def expiring(seen: Sequence[Seen]) -> Callable[[Connection], Awaitable[int]]:
 def cancelling(
     run_id: UUID, tenant_id: str = "acme"
 ) -> Callable[[Connection], Awaitable[CancelOutcome]]:
-    return partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4())
+    return partial(
+        cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=uuid4(), wait=True
+    )
 
 
 def setting_aside(seen: Seen) -> Callable[[Connection], Awaitable[bool]]:
@@ -74,7 +76,7 @@ def renewing(lease: NodeLease) -> Callable[[Connection], Awaitable[object]]:
     return partial(leases.renew_lease, lease=lease, lease_s=LEASE_S)
 
 
-def ending_lease(lease: NodeLease, *, hand_back: bool) -> Callable[[Connection], Awaitable[None]]:
+def ending_lease(lease: NodeLease, *, hand_back: bool) -> Callable[[Connection], Awaitable[int]]:
     return partial(leases.end_lease, lease=lease, hand_back=hand_back)
 
 
@@ -88,7 +90,7 @@ def handing_back(*fences: Fence) -> Callable[[Connection], Awaitable[int]]:
 
 
 def posting_transfer(posting: Posting) -> Callable[[Connection], Awaitable[PostingOutcome]]:
-    return partial(tenants.post_transfer, posting=posting)
+    return partial(tenants.post_transfer, posting=posting, wait=True)
 
 
 def making_tenant(new: NewTenant) -> Callable[[Connection], Awaitable[object]]:
