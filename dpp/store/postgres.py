@@ -26,7 +26,6 @@ from dpp.admission import Admission, Busy, Submission
 from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
-from dpp.logs import get_logger
 from dpp.plans import Plans
 from dpp.ports import (
     Audit,
@@ -82,8 +81,6 @@ TRIES_MAX = 4  # of a transaction that was certainly not committed
 PAUSE_S = (
     0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
 )
-
-log = get_logger(__name__)
 
 
 @frozen(kw_only=True)
@@ -404,18 +401,26 @@ class PostgresStore:
             "list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit)
         )
 
-    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
+    async def set_plan(
+        self,
+        tenant_id: str,
+        plan: str,
+        *,
+        operator: str,  # noqa: ARG002 - who asks has it in the log
+    ) -> Tenant | None:
         """Put a tenant on another plan."""
-        log.info("tenant plan", tenant_id=tenant_id, plan=plan, operator=operator)
         return await self._ask(
             "set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan)
         )
 
     async def set_suspended(
-        self, tenant_id: str, *, suspended: bool, operator: str
+        self,
+        tenant_id: str,
+        *,
+        suspended: bool,
+        operator: str,  # noqa: ARG002 - the same
     ) -> Tenant | None:
         """Suspend or resume a tenant."""
-        log.info("tenant suspended", tenant_id=tenant_id, suspended=suspended, operator=operator)
         verb = partial(tenants.set_suspended, tenant_id=tenant_id, suspended=suspended)
         return await self._ask("set_suspended", self._work, verb)
 
