@@ -75,12 +75,6 @@ COMBINATIONS = (
         "differ from",
     ),
     Combination(
-        "database.durability",
-        "database.url",
-        lambda c: c.database.durability == "local" or not c.database.embedded,
-        'be "local" beside',
-    ),
-    Combination(
         "testing.failpoints",
         "node.profile",
         lambda c: c.node.profile != PRODUCTION or not c.testing.failpoints,
@@ -110,9 +104,21 @@ COMBINATIONS = (
 # Settings of the contract that this version reads and checks, and then does nothing with.
 UNUSED = (
     "http.server",
+    "database.pool",
+    "database.max_overflow",
+    "database.durability",
+    "database.socket_group",
+    "audit.interval_s",
+    "runs.result_retention_days",
+    "runs.run_retention_days",
+    "runs.key_retention_days",
+    "runs.transfer_retention_days",
     "redis.url",
     "s3.bucket",
+    "s3.region",
+    "s3.endpoint_url",
     "sqs.queue_url",
+    "sqs.endpoint_url",
     "sentry.dsn",
     "metrics.tenants",
     "testing.failpoints",
@@ -130,14 +136,30 @@ def contradictions(
         beside = f"{rule.beside} = {shown(other.value)} ({other.origin})"
         allowed = f"must {rule.allowed} {beside}"
         yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
+    yield from _a_promise_not_kept(config, given)
     yield from _plans_that_admit_nothing(config, given)
 
 
-def unused(given: Mapping[str, Given], shipped: Mapping[str, Given]) -> Iterator[str]:
+def unused(config: Config, shipped: Config, given: Mapping[str, Given]) -> Iterator[str]:
     """Yield a warning for each setting that was changed and has no effect yet."""
     for key in UNUSED:
-        if (given[key].value or None) != (shipped[key].value or None):
+        if setting(config, key) != setting(shipped, key):
             yield f"{key} ({given[key].origin}) is not used by this version"
+
+
+def setting(config: Config, key: str) -> object:
+    """Return the value of "section.word"."""
+    section, _, word = key.partition(".")
+    value: object = getattr(getattr(config, section), word)
+    return value
+
+
+def _a_promise_not_kept(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    """A guarantee that was asked for and is not given: a warning would be read too late."""
+    key, durability = "database.durability", config.database.durability
+    if durability != "local":
+        allowed = 'must be "local": this version does not wait for standbys'
+        yield ConfigError(given[key].origin, key, shown(durability), allowed)
 
 
 def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:

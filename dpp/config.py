@@ -16,7 +16,7 @@ from attrs import evolve, fields
 from cattrs.errors import BaseValidationError
 
 from dpp import money
-from dpp.combinations import contradictions, exposed, unused
+from dpp.combinations import contradictions, exposed, setting, unused
 from dpp.environment import CONFIG_FILE, dpp_names, earlier_names, join_redis_password
 from dpp.plans import Plan
 from dpp.resources import config_dir
@@ -82,7 +82,8 @@ def load(
         raise ConfigErrors(tuple(errors))
     origins = MappingProxyType({key: given.origin for key, given in merged.items()})
     warnings = [warning for layer in layers for warning in layer.warnings]
-    warnings += [*unused(merged, shipped.given), *(str(error) for error in readable)]
+    usual, _ = _structure(shipped.given, shipped.given)
+    warnings += [*unused(config, usual, merged), *(str(error) for error in readable)]
     plans = MappingProxyType(dict(config.plans))
     return evolve(config, plans=plans, origins=origins, warnings=tuple(warnings))
 
@@ -118,11 +119,14 @@ def _flags(flags: Mapping[str, object]) -> Layer:
 
 
 def show(config: Config) -> dict[str, dict[str, dict[str, object]]]:
-    """Return section → key → value and origin, as plain values for JSON; secrets are masked."""
+    """Return section → key → value and origin, as plain values for JSON; secrets are masked.
+
+    Each stands under the name by which it can be given.
+    """
     tables: dict[str, dict[str, dict[str, object]]] = {}
     for key, rule in SCHEMA.rules.items():
-        section, _, word = key.partition(".")
-        value = rule.show(getattr(getattr(config, section), word))
+        section, _, word = (f"{key}_file" if key in SCHEMA.file_only else key).partition(".")
+        value = rule.show(setting(config, key))
         tables.setdefault(section, {})[word] = {"value": value, "origin": config.origins[key]}
     tables["plans"] = {
         name: {"value": _show_plan(plan), "origin": config.origins[f"plans.{name}"]}

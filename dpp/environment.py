@@ -8,16 +8,18 @@ names without that prefix belong to others. An earlier name with nothing in it g
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from dpp.rules import NotAllowed, Text
-from dpp.settings import ConfigError, Given, Layer, Schema, add, resolve_secret_files, unknown
+from dpp.settings import ConfigError, Given, Layer, Schema, add, resolve_secret_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "DPP_"
+NEAR = 0.75  # how alike a name must be to be suggested: they all begin alike
 CONFIG_FILE, DATA_DIR = "DPP_CONFIG", "DPP_DATA_DIR"
 # Names that commands read for themselves, or that give a setting in their own place.
 RESERVED = frozenset(
@@ -111,8 +113,10 @@ def dpp_names(environ: Mapping[str, str], schema: Schema) -> Layer:
 
 
 def _unknown_name(name: str, known: set[str]) -> str:
-    words = unknown(name, known)
-    return words if "did you mean" in words else "unknown name; a setting is DPP_SECTION__KEY"
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=NEAR)
+    return "unknown name; " + (
+        f"did you mean {near[0]}?" if near else "a setting is DPP_SECTION__KEY"
+    )
 
 
 def name_of(key: str) -> str:

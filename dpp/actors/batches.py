@@ -11,6 +11,7 @@ in halves too: where others commit, it was the item.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
+import trio
 from attrs import define, field
 
 from dpp.faults import StoreBroken, StoreUnavailable
@@ -69,6 +70,7 @@ class Halving(Generic[Item]):
         await self.commit(items[half:])
 
     async def _alone(self, item: Item, bug: Exception) -> None:
+        await trio.lowlevel.checkpoint()
         if not isinstance(bug, StoreBroken):
             await self.alone(item, bug)
             return

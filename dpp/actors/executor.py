@@ -27,7 +27,7 @@ from dpp.packs.events import one_line
 from dpp.packs.registry import AnyPack, Registry
 from dpp.packs.results import NotAResult, encode
 from dpp.ports import Claimed
-from dpp.runs import ErrorCode, Failure
+from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import (
     CanceledWhileRunning,
     Completed,
@@ -166,7 +166,13 @@ def tell(pack_type: str, outcome: Outcome, settlement: Settlement) -> None:
     match settlement:
         case Settled(status, cost):
             runs_ended_total.labels(status.value, pack_type).inc()
-            log.debug("run ended", status=status.value, cost_micros=cost)
+            if status is Status.FAILED:
+                code = ErrorCode.INFRASTRUCTURE
+                if isinstance(outcome, FailedByItself):
+                    code = outcome.failure.code
+                log.info("run ended", status=status.value, cost_micros=cost, code=code.value)
+            else:  # thousands a second, of which nobody has to hear
+                log.debug("run ended", status=status.value, cost_micros=cost)
         case Requeued():
             log.warning("run requeued", outcome=outcome)
         case LeaseLost():

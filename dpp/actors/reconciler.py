@@ -93,6 +93,7 @@ class Reconciler:
 
     async def _end(self, there: Looked, lefts: Sequence[LeftStoring]) -> None:
         (left,) = lefts
+        await trio.lowlevel.checkpoint()
         match there:
             case Found():
                 await self._roll_forward(left, there)

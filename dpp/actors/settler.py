@@ -36,9 +36,10 @@ class Ending:
 
 def carried(ending: Ending) -> int:
     """Return the bytes that an end adds to its batch."""
-    outcome = ending.end.outcome
-    inline = isinstance(outcome, Completed) and isinstance(outcome.result, bytes)
-    return len(outcome.result) if inline else 0
+    match ending.end.outcome:
+        case Completed(bytes() as result):
+            return len(result)
+    return 0
 
 
 class SettlingDesk(Lanes[Ending, Settlement]):

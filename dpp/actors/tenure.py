@@ -73,7 +73,7 @@ class Tenure:
 Claimer: TypeAlias = Callable[[Tenure, trio.Nursery, trio.Event], Awaitable[None]]
 
 
-async def work(
+async def work(  # noqa: PLR0913 - what a tenure is made of
     store: Leases,
     standing: Standing,
     draining: trio.Event,
@@ -135,7 +135,7 @@ async def tenure(
         if blameless:
             standing.owed.add(lease)
         with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
-            while await store.end_lease(lease, hand_back=blameless):  # a no-op if the row is gone
+            while await store.end_lease(lease, hand_back=blameless):  # noqa: ASYNC110
                 await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
             standing.owed.discard(lease)
         log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)

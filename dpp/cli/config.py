@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 
 import click
 
@@ -52,16 +54,21 @@ def show(session: Session) -> None:
     from dpp.config import show
 
     tables = show(session.config())
+    tables["node"]["data_dir"]["value"] = str(session.data_dir())  # the one in use
     session.out.result(tables)
     rows = [
-        (f"{section}.{word}", _text(setting["value"]), setting["origin"])
+        (name, json.dumps(value, ensure_ascii=False), setting["origin"])
         for section, table in tables.items()
         for word, setting in table.items()
+        for name, value in _named(f"{section}.{word}", setting["value"])
     ]
-    session.out.table(("setting", "value", "from"), rows)
+    session.out.table(("setting", "value", "from"), rows, ids=("setting",))
 
 
-def _text(value: object) -> str:
+def _named(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield a setting with its name; of a plan each of its limits."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} = {_text(part)}" for name, part in value.items())
-    return f'"{value}"' if isinstance(value, str) else str(value)
+        for word, part in value.items():
+            yield f"{name}.{word}", part
+    else:
+        yield name, value

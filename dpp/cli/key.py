@@ -7,9 +7,9 @@ import click
 from dpp.cli import reach
 from dpp.cli.command import Command, Group, with_session
 from dpp.cli.session import Session
+from dpp.cli.tables import show_keys
 from dpp.cli.tenant import by_operator
-
-KEYS = ("key_id", "state", "scopes", "created_at", "expires_at")
+from dpp.keys import SCOPES
 
 
 @click.group("key", cls=Group)
@@ -19,7 +19,13 @@ def key() -> None:
 
 @key.command("create", cls=Command)
 @click.argument("tenant")
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Else all of them.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help=f"What it may do, one or more of {', '.join(SCOPES)}; else all of it.",
+)
 @click.option("--lives", "lives_s", type=click.IntRange(1), metavar="S", help="Else until revoked.")
 @by_operator
 @with_session
@@ -48,17 +54,7 @@ def list_(session: Session, tenant: str) -> None:
     with reach.admin(session) as admin:
         keys = list(admin.keys(tenant))
     session.out.result({"items": keys, "next_cursor": None})
-    rows = [
-        (
-            one.get("key_id"),
-            "revoked" if one.get("revoked") else "active",
-            " ".join(one.get("scopes", ())),
-            one.get("created_at"),
-            one.get("expires_at"),
-        )
-        for one in keys
-    ]
-    session.out.table(KEYS, rows)
+    show_keys(session.out, keys)
 
 
 @key.command("revoke", cls=Command)

@@ -13,7 +13,7 @@ from dpp.cli import progress, reach
 from dpp.cli.command import Command, Group, with_session
 from dpp.cli.exits import Exit
 from dpp.cli.session import Session
-from dpp.cli.tables import RUNS, run_row, show_run
+from dpp.cli.tables import show_run, show_runs
 
 if TYPE_CHECKING:
     from dpp.client.runs import Client
@@ -57,7 +57,11 @@ def _verdict(run: Run) -> int:
 @click.option("--pack", "pack_type", required=True, metavar="PACK", help="What to run.")
 @click.option("--max-cost", required=True, metavar="USD", help='The most it may cost: "0.10".')
 @click.option(
-    "--input", "members", multiple=True, metavar="K=V", help="An input; V is JSON if it parses so."
+    "--input",
+    "members",
+    multiple=True,
+    metavar="K=V",
+    help="An input; V is JSON if it parses so, else a string. The string 0.01: K='\"0.01\"'.",
 )
 @click.option("--inputs", "file", type=click.File("rb"), help="A file with all inputs as JSON.")
 @click.option("--timebox", "timebox_s", type=int, metavar="S", help="How long it may take.")
@@ -135,7 +139,7 @@ def list_(
             if cursor is None or len(runs) >= limit:
                 break
     session.out.result({"items": [dict(one.document) for one in runs], "next_cursor": cursor})
-    session.out.table(RUNS, map(run_row, runs), numbers=("attempt", "max_usd", "actual_usd"))
+    show_runs(session.out, runs)
     if cursor is not None:
         session.out.note(f"there are more: --cursor {cursor}")
 

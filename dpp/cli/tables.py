@@ -6,8 +6,11 @@ Rows are made here as plain values, so that what a table says can be tested with
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from dpp.keys import SCOPES
 
 if TYPE_CHECKING:
     from dpp.cli.output import Output
@@ -18,6 +21,7 @@ USD = ("amount_usd", "cost_usd", "returned_usd")
 LEDGER = ("seq", "kind", *USD, "run_id", "reference", "created_at")
 RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
 TENANTS = ("tenant_id", "plan", "state", *BUDGET)
+KEYS = ("key_id", "state", "scopes", "created_at", "expires_at")
 OFFENDERS_SHOWN = 5
 
 Documents = Iterable[Mapping[str, Any]]
@@ -68,7 +72,18 @@ def run_row(run: Run) -> Sequence[object]:
     """Return one line of a list of runs."""
     cost, created = run.cost, run.document.get("created_at")
     shown = (run.run_id, run.status, run.pack_type, run.attempt)
-    return (*shown, cost.max_usd, cost.actual_usd, created)
+    return (*shown, cost.max_usd, cost.actual_usd, when(created))
+
+
+def show_runs(out: Output, runs: Iterable[Run]) -> None:
+    """Print a list of runs for people."""
+    numbers, spare = ("attempt", "max_usd", "actual_usd"), ("attempt", "created_at", "max_usd")
+    out.table(RUNS, map(run_row, runs), numbers=numbers, ids=("run_id",), spare=spare)
+
+
+def when(time: object) -> str:
+    """Return a time to the second: what is finer is for programs."""
+    return re.sub(r"\.\d+", "", str(time)) if time else ""
 
 
 def show_budget(out: Output, budget: Mapping[str, Any], *, title: str | None = None) -> None:
@@ -78,8 +93,10 @@ def show_budget(out: Output, budget: Mapping[str, Any], *, title: str | None = N
 
 def show_ledger(out: Output, transfers: Documents, *, title: str | None = None) -> None:
     """Print a ledger for people, in the order given."""
-    rows = [[line.get(name) for name in LEDGER] for line in transfers]
-    out.table(LEDGER, rows, title=title, numbers=("seq", *USD))
+    rows = [[*map(line.get, LEDGER[:-1]), when(line.get("created_at"))] for line in transfers]
+    spare = ("created_at", "reference", "returned_usd")
+    numbers = ("seq", *USD)
+    out.table(LEDGER, rows, title=title, numbers=numbers, ids=("run_id",), spare=spare)
 
 
 def tenant_row(tenant: Mapping[str, Any]) -> Sequence[object]:
@@ -90,6 +107,29 @@ def tenant_row(tenant: Mapping[str, Any]) -> Sequence[object]:
     return (tenant.get("tenant_id"), tenant.get("plan"), state, *sums)
 
 
+def show_tenants(out: Output, tenants: Documents) -> None:
+    """Print a list of tenants for people; what was deposited is the sum of the rest."""
+    rows, ids = map(tenant_row, tenants), ("tenant_id",)
+    out.table(TENANTS, rows, numbers=BUDGET, ids=ids, spare=("deposited_usd", "held_usd"))
+
+
+def show_keys(out: Output, keys: Documents) -> None:
+    """Print a list of keys for people."""
+    out.table(KEYS, map(key_row, keys), ids=("key_id",), spare=("created_at", "scopes"))
+
+
+def key_row(key: Mapping[str, Any]) -> Sequence[object]:
+    """Return one line of a list of keys."""
+    scopes = key.get("scopes", ())
+    return (
+        key.get("key_id"),
+        "revoked" if key.get("revoked") else "active",
+        "all" if set(scopes) == set(SCOPES) else " ".join(scopes),
+        when(key.get("created_at")),
+        when(key.get("expires_at")),
+    )
+
+
 def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = None) -> None:
     """Print an audit: every invariant, its first offenders, and the open findings."""
     invariants: Sequence[Mapping[str, Any]] = audit.get("invariants", ())
@@ -97,7 +137,7 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
         (one.get("name"), "no" if one.get("offenders") else "yes", one.get("claim"))
         for one in invariants
     ]
-    out.table(("invariant", "holds", "claim"), rows, title=title)
+    out.table(("invariant", "holds", "claim"), rows, title=title, ids=("invariant",))
     for one in invariants:
         offenders = one.get("offenders") or ()
         for offender in offenders[:OFFENDERS_SHOWN]:

@@ -10,7 +10,7 @@ import click
 from dpp.cli import reach
 from dpp.cli.command import Command, Group, with_session
 from dpp.cli.session import Session
-from dpp.cli.tables import BUDGET, TENANTS, show_budget, tenant_row
+from dpp.cli.tables import show_budget, show_tenants
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +29,7 @@ def by_operator(function: F) -> F:
 
 def _show(session: Session, answer: dict[str, Any]) -> None:
     session.out.result(answer)
-    session.out.table(TENANTS, [tenant_row(answer)], numbers=BUDGET)
+    show_tenants(session.out, [answer])
 
 
 @tenant.command("create", cls=Command)
@@ -64,7 +64,7 @@ def list_(session: Session) -> None:
     with reach.admin(session) as admin:
         tenants = list(admin.tenants())
     session.out.result({"items": tenants, "next_cursor": None})
-    session.out.table(TENANTS, map(tenant_row, tenants), numbers=BUDGET)
+    show_tenants(session.out, tenants)
 
 
 @tenant.command("show", cls=Command)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from dpp.cli import problems
 from dpp.cli.exits import Exit, Stop, Trouble
 
 if TYPE_CHECKING:
-    from dpp.client.faults import Problem
     from dpp.settings import ConfigError
 
 # SQLSTATEs, and classes of them, that come before any work: no connection, no such login, no such
@@ -32,20 +32,6 @@ BIND = {
     errno.EACCES: Exit.CONFIGURATION,
 }
 START = "Start one with `dpp serve`, or name the right one with DPP_URL and DPP_MANAGEMENT_URL."
-TODO: Mapping[str, str] = {
-    "budget-exceeded": "Deposit more (`dpp deposit TENANT AMOUNT`), or lower --max-cost.",
-    "max-cost-too-low": "Raise --max-cost to at least what is required.",
-    "max-cost-too-high": "Lower --max-cost, or give the tenant another plan.",
-    "tenant-suspended": "`dpp tenant resume TENANT` lets it submit again.",
-    "tenant-frozen": "`dpp audit` shows the open finding.",
-    "internal-error": "Report it with the lines of the log.",
-    "unauthorized": "Check the key or token: `dpp key create TENANT` makes another key.",
-    "tenant-exists": "`dpp tenant show TENANT` shows it; `dpp key create TENANT` makes it a key.",
-    "reference-reused": "Use another --reference for another transfer.",
-    "idempotency-key-reused": "Use another --idempotency-key for another request.",
-    "quota-exceeded": "Wait as long as it says, or give the tenant another plan.",
-    "temporary-reduced-capacity": "Ask the same again: what happened already is not done twice.",
-}
 
 
 def explain(error: BaseException) -> Stop | None:
@@ -78,31 +64,20 @@ def _of_stop(error: BaseException) -> Stop | None:
 def _of_client(error: BaseException) -> Stop | None:
     from dpp.client import faults
 
+    if isinstance(error, faults.NotAUrl):
+        what = f"{error}: it must begin with http:// or https://, and name a host."
+        todo = "Correct DPP_URL or DPP_MANAGEMENT_URL."
+        return Stop(Exit.USAGE, Trouble("usage", what, "DPP asked nothing.", todo))
     if isinstance(error, faults.Unreachable):
         did = "The request may have been carried out." if error.sent else "DPP asked nothing."
-        what = f"No node answers at {error.url}: {error.why}."
+        what = f"No node answers at {error.url}: {error.why.rstrip('.')}."
         return Stop(Exit.UNREACHABLE, Trouble("unreachable", what, did, START, {"url": error.url}))
     if isinstance(error, faults.BadAnswer):
         trouble = Trouble("bad-answer", f"{error}.", "", START, {"url": error.url})
         return Stop(Exit.UNREACHABLE, trouble)
     if isinstance(error, faults.Refused):
-        return Stop(Exit.NEGATIVE, _of_problem(error.problem, error.retry_after_s))
+        return Stop(Exit.NEGATIVE, problems.trouble_of(error.problem, error.retry_after_s))
     return None
-
-
-def _of_problem(problem: Problem, retry_after_s: float | None) -> Trouble:
-    lines = [problem.detail or problem.title or problem.name]
-    lines += [f"{error.pointer or '/'}: {error.message}" for error in problem.errors]
-    lines += [f"{name}: {value}" for name, value in problem.members.items()]
-    if retry_after_s is not None:
-        lines.append(f"again after {retry_after_s:g} s")
-    more: dict[str, Any] = {"problem": dict(problem.document)}
-    did = f"The node refused it ({problem.name}, {problem.status}) and changed nothing."
-    if problem.status >= 500 and problem.name == "internal-error":  # noqa: PLR2004 - server errors
-        did = "Its log has the cause under request_id " + (problem.request_id or "(none)") + "."
-    elif problem.status == 503:  # noqa: PLR2004 - the only answer that leaves it open
-        did = "The node did not get it done, as far as it knows."
-    return Trouble(problem.name, "\n     ".join(lines), did, TODO.get(problem.name, ""), more)
 
 
 def _of_configuration(error: BaseException) -> Stop | None:
@@ -113,9 +88,9 @@ def _of_configuration(error: BaseException) -> Stop | None:
         return Stop(Exit.CONFIGURATION, trouble)
     config = sys.modules.get("dpp.config")
     if config is not None and isinstance(error, config.ConfigErrors):
-        lines = "\n     ".join(str(wrong) for wrong in error.errors)
+        lines = "\n".join(str(wrong) for wrong in error.errors)
         more = {"errors": [_error_document(wrong) for wrong in error.errors]}
-        what = f"The configuration is wrong in {len(error.errors)} place(s):\n     {lines}"
+        what = f"The configuration is wrong in {len(error.errors)} place(s):\n{lines}"
         todo = "Correct them; `dpp config check` reads it again."
         return Stop(Exit.CONFIGURATION, Trouble("configuration", what, "", todo, more))
     return None

@@ -64,6 +64,14 @@ class ClientError(Exception):
     """The base of all that a client raises."""
 
 
+class NotAUrl(ClientError):
+    """What was named as the URL of a node is none; nothing was asked."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url!r} is not the URL of a node")
+        self.url = url
+
+
 class Unreachable(ClientError):
     """No answer came from `url`: nothing listens there, it hung up, or it took too long."""
 

@@ -24,10 +24,12 @@ class Bearer(httpx.Auth):
 class Renewed(httpx.Auth):
     """A short-lived key: made when first needed, and once more for a request that meets 401.
 
-    A wait may outlast the key; whoever may make one goes on with the next.
+    A wait may outlast the key; whoever may make one goes on with the next. `end` is called when the
+    client that it signs for is closed.
     """
 
     make: Callable[[], str]
+    end: Callable[[], None] = lambda: None
     _key: str = field(default="", init=False, repr=False)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:

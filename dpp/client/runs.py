@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 from attrs import define, field, frozen
 
-from dpp.client.keys import Bearer
+from dpp.client.keys import Bearer, Renewed
 from dpp.client.transport import Connected, Document, Retries, Transport
 from dpp.client.values import Budget, Run, Transfer
 
@@ -70,6 +70,8 @@ class Client(Connected):
         """Close the connections, and end the pauses of a `watch` in another thread."""
         self._closed.set()
         super().close()
+        if isinstance(self.key, Renewed):
+            self.key.end()
 
     def submit(self, submission: Submission, *, idempotency_key: str | None = None) -> Run:
         """Submit once, however often it has to be asked; returns the run, new or of before."""

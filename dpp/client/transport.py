@@ -17,7 +17,7 @@ import httpx
 import stamina
 from attrs import define, field, frozen
 
-from dpp.client.faults import BadAnswer, Problem, Refused, Unreachable
+from dpp.client.faults import BadAnswer, NotAUrl, Problem, Refused, Unreachable
 from dpp.version import VERSION
 
 Document: TypeAlias = dict[str, Any]
@@ -51,7 +51,7 @@ class Transport:
 
     def __attrs_post_init__(self) -> None:
         # A proxy of the environment is for other hosts than this one.
-        local = httpx.URL(self.url).host in LOOPBACK
+        local = _parsed(self.url).host in LOOPBACK
         self._http = httpx.Client(
             auth=self.auth,
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
@@ -153,6 +153,17 @@ class Transport:
                 return after_s if after_s <= self.retries.total_s else False
             case _:
                 return False
+
+
+def _parsed(url: str) -> httpx.URL:
+    """Return the URL of a node; raises `NotAUrl`."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise NotAUrl(url) from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise NotAUrl(url)
+    return parsed
 
 
 def _read(answer: httpx.Response, url: str) -> Document:

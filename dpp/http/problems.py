@@ -36,9 +36,9 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "malformed-json": ProblemType(400, "The body is not valid JSON"),
     "idempotency-key-missing": ProblemType(400, "The Idempotency-Key header is missing"),
     "idempotency-key-invalid": ProblemType(400, "The idempotency key is not valid"),
-    "unauthorized": ProblemType(401, "A valid API key is required"),
+    "unauthorized": ProblemType(401, "A valid key or token is required"),
     "budget-exceeded": ProblemType(
-        402, "The budget does not cover this run", ("available_usd", "required_usd")
+        402, "The available budget does not cover this", ("available_usd", "required_usd")
     ),
     "forbidden": ProblemType(403, "The API key does not have the scope for this"),
     "pack-not-allowed": ProblemType(403, "The plan does not include this pack", ("allowed",)),
@@ -96,12 +96,12 @@ def invalid(errors: Iterable[InputError]) -> Problem:
     return Problem("invalid-request", detail, {"errors": listed})
 
 
-def unauthorized() -> Problem:
+def unauthorized(
+    detail: str = "Send a valid key as Authorization: Bearer dpp_live_…",
+) -> Problem:
     """Return the one answer to any bad key: it does not say what is wrong with it."""
     challenge = (b"www-authenticate", b'Bearer realm="dpp"')
-    return Problem(
-        "unauthorized", "Send a valid key as Authorization: Bearer dpp_live_…", headers=(challenge,)
-    )
+    return Problem("unauthorized", detail, headers=(challenge,))
 
 
 def method_not_allowed(allow: bytes) -> Problem:

@@ -32,13 +32,15 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
     """Return what the client is told."""
     match refusal:
         case ExistsWithDifferentRequest():
-            return Problem(
-                "idempotency-key-reused", "this key names a run of another request already"
-            )
+            detail = "a run was submitted under this key with another pack, inputs or options"
+            return Problem("idempotency-key-reused", detail)
         case KeyDead():
             return unauthorized()
         case TenantSuspended():
-            return Problem("tenant-suspended", "ask the operator; accepted runs go on")
+            return Problem(
+                "tenant-suspended",
+                "new submissions are refused until an operator resumes it; accepted runs go on",
+            )
         case TenantFrozen():
             return Problem("tenant-frozen", "its books are being looked at; accepted runs go on")
         case PlanUnknown(plan):
@@ -76,4 +78,4 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
 
 
 def _packs(allowed: tuple[str, ...]) -> str:
-    return f"allowed here: {', '.join(allowed) or 'none'}"
+    return f"this tenant may run {', '.join(allowed) or 'none'}"

@@ -98,7 +98,7 @@ class Pool:
                 return connection
         try:
             return await connect(self._address)
-        except Exception as error:  # what refuses a login is the fault of no item, whatever it says
+        except asyncpg.PostgresError as error:  # a refused login is the fault of no item
             if classify(error) not in {Fault.BUG, Fault.BROKEN}:
                 raise
             log.critical("no connection", detail=f"{type(error).__name__}: {error}")

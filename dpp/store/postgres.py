@@ -71,6 +71,8 @@ from dpp.store.queries import queries
 from dpp.store.sqlstates import Fault, classify
 from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
 
+log = get_logger(__name__)
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -89,8 +91,6 @@ TRIES_MAX = 4  # of a transaction that was certainly not committed
 PAUSE_S = (
     0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
 )
-
-log = get_logger(__name__)
 
 
 @frozen(kw_only=True)
@@ -482,18 +482,26 @@ class PostgresStore:
             "list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit)
         )
 
-    async def set_plan(self, tenant_id: str, plan: str, *, operator: str) -> Tenant | None:
+    async def set_plan(
+        self,
+        tenant_id: str,
+        plan: str,
+        *,
+        operator: str,  # noqa: ARG002 - who asks has it in the log
+    ) -> Tenant | None:
         """Put a tenant on another plan."""
-        log.info("tenant plan", tenant_id=tenant_id, plan=plan, operator=operator)
         return await self._ask(
             "set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan)
         )
 
     async def set_suspended(
-        self, tenant_id: str, *, suspended: bool, operator: str
+        self,
+        tenant_id: str,
+        *,
+        suspended: bool,
+        operator: str,  # noqa: ARG002 - the same
     ) -> Tenant | None:
         """Suspend or resume a tenant."""
-        log.info("tenant suspended", tenant_id=tenant_id, suspended=suspended, operator=operator)
         verb = partial(tenants.set_suspended, tenant_id=tenant_id, suspended=suspended)
         return await self._ask("set_suspended", self._work, verb)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
@@ -12,6 +12,7 @@ from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from dpp import logs
 from dpp.actors.attempts import Attempt, Attempts
 from dpp.actors.executor import execute, perform
 from dpp.faults import StoreUnavailable
@@ -484,6 +485,39 @@ async def test_what_ended_is_counted_by_status_and_pack(autojump_clock: MockCloc
     await executing(Desk(LeaseLost()), new_attempt(), Attempts())()
 
     assert counted._value.get() == before + 1
+
+
+@pytest.fixture
+def _everything_is_logged() -> Iterator[None]:
+    logs.configure("DEBUG")
+    yield
+    logs.configure("WARNING")
+
+
+@pytest.mark.usefixtures("_everything_is_logged")
+@pytest.mark.parametrize(
+    ("function", "status", "level", "code"),
+    [
+        (returning("done"), Status.COMPLETED, "debug", None),
+        (raising(PackRefused("no")), Status.FAILED, "info", "pack_refused"),
+        (raising(InfrastructureFault("no")), Status.FAILED, "info", "infrastructure"),
+    ],
+)
+async def test_a_run_that_fails_is_told_where_one_that_completes_is_not(
+    autojump_clock: MockClock, function: Execute, status: Status, level: str, code: str | None
+) -> None:
+    attempt, attempts = new_attempt(), Attempts()
+    attempts.add(attempt)
+    desk, registry = Desk(Settled(status, Micros(5))), Registry.of(pack_of("pack", function))
+
+    with capture_logs() as lines:
+        await execute(
+            attempts, registry, inline, desk.settle, attempt, result_max_bytes=RESULT_MAX_BYTES
+        )
+
+    (ended,) = (line for line in lines if line["event"] == "run ended")
+    assert (ended["log_level"], ended["status"]) == (level, status.value)
+    assert (ended["cost_micros"], ended.get("code")) == (5, code)
 
 
 async def test_every_line_of_a_run_names_it(autojump_clock: MockClock) -> None:

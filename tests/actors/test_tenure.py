@@ -447,19 +447,20 @@ async def test_a_bug_of_the_claimer_ends_no_run(autojump_clock: MockClock) -> No
         assert node.status is Status.COMPLETED
 
 
-async def test_a_claimer_that_gives_up_ends_the_tenure_and_spends_the_attempt(
+async def test_a_claimer_that_gives_up_drains_the_node_and_costs_no_run_its_attempt(
     autojump_clock: MockClock,
 ) -> None:
     async with working() as node:
-        lease_id = node.world.store.rows.live[node.run_id].lease_id
         for nth in range(1, 7):
             node.world.store.faults.fail("claim_runs", Fault(ValueError("a bug")), nth=nth)
         for _ in range(40):
             node.world.rounds.queued("acme")
             await trio.sleep(0.1)
 
-        assert len(node.work.cut_at) == 1
-        assert lease_id not in node.world.store.rows.leases
-        assert node.world.store.rows.live[node.run_id].lease_id == lease_id
-        assert not node.world.stopping.draining.is_set()  # one crash of the tenure: it goes on
+        assert node.world.stopping.draining.is_set()
+        assert node.work.cut_at == []  # it has drain_s to end in
         assert lease_row_lives(node.world)
+        await trio.sleep(DRAIN_S)
+        assert len(node.work.cut_at) == 1
+        live = node.world.store.rows.live[node.run_id]
+        assert (live.lease_id, live.attempts_spent) == (None, 0)

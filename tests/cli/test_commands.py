@@ -139,6 +139,19 @@ def test_a_key_is_made_listed_without_its_secret_and_revoked(
     assert (refused.status, refused.document["error"]["code"]) == (1, "unauthorized")
 
 
+def test_a_key_that_a_command_made_for_itself_does_not_outlive_it(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    before = dpp("key", "list", name, "--json").document["items"]
+
+    asked = dpp("run", "list", "--tenant", name, "--json")
+    submitted = submit(dpp, tenant, "--wait")
+
+    keys = dpp("key", "list", name, "--json").document["items"]
+    assert (asked.status, submitted.status) == (Exit.GOOD, Exit.GOOD)
+    assert [key["key_id"] for key in keys if not key["revoked"]] == [before[0]["key_id"]]
+
+
 def test_a_reference_books_once(dpp: Dpp, tenant: dict[str, Any], name: str) -> None:
     first = dpp("deposit", name, "5.00", "--reference", "inv-7", "--json")
     again = dpp("deposit", name, "5.00", "--reference", "inv-7", "--json")

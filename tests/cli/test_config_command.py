@@ -56,3 +56,33 @@ def test_show_names_every_setting_its_value_and_who_gave_it_and_no_secret(
     assert ended.document["http"]["listen"] == {"value": "127.0.0.1:8080", "origin": "default"}
     assert "canary" not in ended.out + ended.err + table.out + table.err
     assert "http.listen" in table.out
+
+
+def test_show_says_what_is_in_use_a_line_a_setting_in_the_words_of_a_file(
+    dpp: Dpp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORS_ALLOWED_ORIGINS", "https://a.example,https://b.example")
+
+    ended = dpp("config", "show", "--json")
+    lines = [line.split(maxsplit=1) for line in dpp("config", "show").out.splitlines()]
+
+    data_dir = {"value": str(tmp_path / "data"), "origin": "DPP_DATA_DIR"}
+    assert ended.document["node"]["data_dir"] == data_dir
+    shown = dict(lines)
+    assert shown["node.data_dir"].startswith(f'"{tmp_path / "data"}"')
+    assert shown["http.cors_allowed_origins"].startswith(
+        '["https://a.example", "https://b.example"]'
+    )
+    assert shown["plans.basic.weight"].startswith("1 ")
+    assert shown["management.token_file"].startswith('"" ')
+
+
+def test_show_names_the_usual_directory_where_nobody_named_one(
+    dpp: Dpp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DPP_DATA_DIR")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/elsewhere")
+
+    shown = dpp("config", "show", "--json").document["node"]["data_dir"]
+
+    assert shown["value"] == "/var/lib/elsewhere"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -81,11 +85,57 @@ def test_the_addresses_of_the_configuration_are_tried_where_nothing_names_a_node
 ) -> None:
     address = closed_url.removeprefix("http://")
     monkeypatch.setenv("DPP_MANAGEMENT__LISTEN", address.replace("127.0.0.1", "0.0.0.0"))  # noqa: S104
+    monkeypatch.setenv("STATE_DIRECTORY", os.environ["DPP_DATA_DIR"])
+    monkeypatch.delenv("DPP_DATA_DIR")
 
     ended = dpp("audit", "--json")
 
     assert ended.status == Exit.UNREACHABLE
     assert ended.document["error"]["url"] == closed_url
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("asking", [("audit",), ("run", "list", "--api-key", "k")], ids=" ".join)
+def test_a_directory_that_is_named_is_never_left_for_another_node(
+    dpp: Dpp,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asking: tuple[str, ...],
+    flag: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    named = tmp_path / "none"
+    monkeypatch.setenv("DPP_ADMIN_TOKEN", "t" * 32)
+    if flag:
+        monkeypatch.delenv("DPP_DATA_DIR")
+    else:
+        monkeypatch.setenv("DPP_DATA_DIR", str(named))
+    with peer([Says(200)]) as another:
+        address = another.url.removeprefix("http://")
+        for section in ("HTTP", "MANAGEMENT"):
+            port = address.rpartition(":")[2]
+            monkeypatch.setenv(f"DPP_{section}__LISTEN", f"localhost:{port}")
+
+        ended = dpp(*asking, *(("--data-dir", str(named)) if flag else ()), "--json")
+
+    assert (ended.status, another.asked) == (Exit.UNREACHABLE, [])
+    assert ended.document["error"]["code"] == "no-node"
+    assert f"No node runs on {named}" in ended.err
+    assert "DPP_URL" in ended.err
+
+
+def test_a_node_that_does_not_listen_yet_is_named_so(
+    dpp: Dpp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPP_DATA_DIR", str(tmp_path))
+    (tmp_path / "node.json").write_text('{"pid": 17}')
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    ended = dpp("audit", "--json")
+
+    os.close(held)
+    assert ended.status == Exit.UNREACHABLE
+    assert "(pid 17) does not listen yet" in ended.err
 
 
 def test_a_missing_token_is_said_once_it_is_known_that_somebody_listens(
@@ -185,6 +235,43 @@ def test_an_address_that_is_taken_is_named() -> None:
     assert stop is not None
     assert (stop.status, stop.trouble.code) == (Exit.NEGATIVE, "address")
     assert "on 127.0.0.1 port 8080" in stop.trouble.what
+
+
+@pytest.mark.parametrize("listener", ["--listen", "--management"])
+def test_a_port_that_is_taken_is_known_before_a_database_is_made(dpp: Dpp, listener: str) -> None:
+    place = Path(tempfile.mkdtemp(prefix="dpp-test-"))  # PostgreSQL's user can search it
+    place.chmod(0o755)
+    other = ({"--listen", "--management"} - {listener}).pop()
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address, free = (f"127.0.0.1:{one.getsockname()[1]}" for one in (taken, probe))
+        probe.close()
+
+        where = (listener, address, other, free, "--data-dir", str(place / "dpp"))
+        ended = dpp("serve", *where, "--json")
+
+        assert (ended.status, ended.document["error"]["code"]) == (Exit.NEGATIVE, "address")
+        assert not (place / "dpp" / "postgres").exists()
+        with socket.socket() as again:  # without SO_REUSEADDR: the other one has been closed
+            again.bind(("127.0.0.1", int(free.rpartition(":")[2])))
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("held_back", ["", "1"])
+@pytest.mark.parametrize("arguments", [("version",), ("nonsense", "--json"), ("--help",)])
+def test_a_stdout_that_takes_nothing_is_said(arguments: tuple[str, ...], held_back: str) -> None:
+    command = [sys.executable, "-m", "dpp", *arguments]
+    environ = {**os.environ, "PYTHONUNBUFFERED": held_back}
+
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=environ
+        )
+
+    assert ended.returncode == Exit.NEGATIVE
+    assert "dpp: The answer cannot be printed: No space left on device." in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
 
 
 def test_a_file_that_cannot_be_read_is_no_address() -> None:

@@ -4,10 +4,20 @@ from typing import Any
 
 import pytest
 
+from dpp.cli import output
 from dpp.cli.output import Output, clean
 from dpp.cli.progress import Lines
-from dpp.cli.tables import run_pairs, show_audit, show_ledger, tenant_row
+from dpp.cli.tables import (
+    run_pairs,
+    show_audit,
+    show_keys,
+    show_ledger,
+    show_runs,
+    show_tenants,
+    tenant_row,
+)
 from dpp.client.values import Run
+from dpp.keys import SCOPES
 
 DOCUMENT: dict[str, Any] = {
     "run_id": "r1",
@@ -73,6 +83,50 @@ def test_a_ledger_line_is_never_cut_where_nobody_looks(capsys: pytest.CaptureFix
     head, columns, row = capsys.readouterr().out.splitlines()
     assert (head.strip(), columns.split()[:3]) == ("Ledger", ["seq", "kind", "amount_usd"])
     assert row.split() == ["2", "reserve", "0.10", run_id]
+
+
+@pytest.fixture
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "PIPE_WIDTH", 80)
+
+
+RUN_ID = "0198d2c4-1111-7222-8333-444455556666"
+SUMS = {"deposited_usd": "10.00", "available_usd": "9.95", "held_usd": "0.00", "spent_usd": "0.05"}
+TIME = "2026-01-01T00:00:00.123456Z"
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_no_id_is_broken_and_no_line_is_longer_than_80(capsys: pytest.CaptureFixture[str]) -> None:
+    run = {**DOCUMENT, "run_id": RUN_ID, "created_at": TIME}
+    run["cost"] = {**DOCUMENT["cost"], "max_usd": "100.00", "actual_usd": "10.000001"}
+    transfer = {"seq": 12, "kind": "withdraw", "amount_usd": "0.10", "run_id": RUN_ID}
+    key = {"key_id": "Ab3dEf6hIj9l", "created_at": TIME, "expires_at": TIME}
+    tenant = {"tenant_id": "acme-the-second-of-them", "plan": "unlimited", "budget": SUMS}
+
+    show_runs(Output(), [Run.of(run)])
+    show_ledger(Output(), [{**transfer, "reference": f"cli-{RUN_ID}", "created_at": TIME}])
+    show_keys(Output(), [{**key, "scopes": SCOPES}, {**key, "scopes": SCOPES[:4]}])
+    show_tenants(Output(), [tenant])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9  # heads and rows: none is folded
+    assert max(map(len, lines)) <= 80
+    assert [line.count(RUN_ID) for line in lines[1:4:2]] == [1, 1]
+    assert lines[0].split() == ["run_id", "status", "pack", "max_usd", "actual_usd"]
+    assert lines[5].split() == ["Ab3dEf6hIj9l", "active", "2026-01-01T00:00:00Z"]
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_an_id_wider_than_the_terminal_is_still_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(("id", "note"), [("i" * 100, "some words")], ids=("id",))
+
+    assert "i" * 100 in capsys.readouterr().out
+
+
+def test_a_row_in_a_pipe_is_as_long_as_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(("a", "b"), [("x", "y"), ("x", "y" * 90)])
+
+    assert capsys.readouterr().out.splitlines() == ["a  b", "x  y", f"x  {'y' * 90}"]
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,15 @@ def test_a_short_lived_key_is_made_when_needed_and_once_more_when_it_has_run_out
     assert sent == ["Bearer first", "Bearer first", "Bearer second"]
 
 
+def test_the_end_of_a_client_is_the_end_of_its_short_lived_key() -> None:
+    ended: list[str] = []
+    key = Renewed(lambda: "key", lambda: ended.append("key"))
+    with peer([DONE]) as server, Client(server.url, key):
+        before = [*ended]
+
+    assert (before, ended) == ([], ["key"])
+
+
 def test_a_new_key_that_is_refused_is_not_made_again() -> None:
     made: list[str] = []
 

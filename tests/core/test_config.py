@@ -27,7 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHIPPED = config_dir() / "dpp.toml"
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "configuration.md"
+# The modules that make the configuration; whoever else names a setting uses it.
+MAKERS = {"combinations", "config", "environment", "rules", "sections", "settings", "urls"}
+# What the configuration itself acts on: production refuses what dev allows.
+JUDGES = {"node.profile"}
+# Settings of large results; nothing reads them before these are served.
+LARGE = {
+    "reconcile.interval_s",
+    "reconcile.scan_limit",
+    "reconcile.store_wait_s",
+    "runs.result_max_bytes",
+}
 
 DEFAULTS = {
     "node": {"data_dir": None, "drain_s": 20, "profile": "dev"},
@@ -212,6 +224,64 @@ def test_page_names_each_setting_with_its_default_and_each_earlier_name() -> Non
         assert f"| `{key}` |" in page
     for name in EARLIER.keys() | GUIDE_APART:
         assert f"| `{name}` |" in page
+
+
+def settings_read() -> set[str]:
+    """Return the settings that modules other than those of the configuration name."""
+    makers = {ROOT / "dpp" / f"{name}.py" for name in MAKERS}
+    read = "".join(path.read_text() for path in {*(ROOT / "dpp").rglob("*.py")} - makers)
+    return {key for key in SCHEMA.rules if re.search(rf"\.{re.escape(key)}\b", read)}
+
+
+def test_every_setting_is_read_or_known_to_be_unused() -> None:
+    unread = SCHEMA.rules.keys() - settings_read() - JUDGES
+
+    assert unread - LARGE == set(UNUSED)
+
+
+def test_the_page_and_the_shipped_file_mark_what_is_not_used_yet() -> None:
+    rows = re.findall(
+        r"^\| `([a-z0-9_.]+)` \|.* \*Not used yet\.\* \|$", PAGE.read_text(), flags=re.MULTILINE
+    )
+    marked, section, comment = set(), "", ""
+    for line in SHIPPED.read_text().split("[plans.")[0].splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line.startswith("#"):
+            comment = line
+        elif comment.endswith(" Not used yet."):
+            marked.add(f"{section}.{line.partition(' ')[0]}")
+            comment = ""
+
+    assert set(rows) == marked == set(UNUSED)
+
+
+def test_a_changed_setting_that_is_not_used_is_a_warning_and_the_default_is_none() -> None:
+    environ = {
+        "DPP_AUDIT__INTERVAL_S": "5",
+        "DPP_RUNS__RESULT_RETENTION_DAYS": "7",
+        "DPP_RUNS__RUN_RETENTION_DAYS": "400",
+        "DPP_DATABASE__MAX_OVERFLOW": "0",
+        "DPP_DATABASE__SOCKET_GROUP": "dpp",
+    }
+
+    assert of(environ=environ).warnings == (
+        "database.socket_group (DPP_DATABASE__SOCKET_GROUP) is not used by this version",
+        "audit.interval_s (DPP_AUDIT__INTERVAL_S) is not used by this version",
+        "runs.result_retention_days (DPP_RUNS__RESULT_RETENTION_DAYS) is not used by this version",
+    )
+
+
+@pytest.mark.parametrize("url", ["embedded", "postgresql://u:canary@h/d"])
+def test_a_durability_that_is_not_kept_is_refused(url: str) -> None:
+    environ = {"DPP_DATABASE__DURABILITY": "quorum", "DATABASE_URL": url}
+
+    (error,) = errors_of(environ=environ)
+
+    assert error == (
+        'DPP_DATABASE__DURABILITY: database.durability = "quorum": must be "local":'
+        " this version does not wait for standbys"
+    )
 
 
 # -- who wins -----------------------------------------------------------------------------------
@@ -581,10 +651,6 @@ BROKEN = {
         '[management]\nlisten = "127.0.0.1:8080"\n',
         'differ from http.listen = "127.0.0.1:8080" (default)',
     ),
-    "database.durability": (
-        '[database]\ndurability = "quorum"\n',
-        'be "local" beside database.url = "embedded"',
-    ),
     "testing.failpoints": (
         '[node]\nprofile = "production"\n[testing]\nfailpoints = ["settle.commit=exit"]\n',
         'be empty beside node.profile = "production"',
@@ -642,6 +708,8 @@ def test_a_value_that_is_wrong_by_itself_is_not_also_compared(tmp_path: Path) ->
         ("DPP_JSON_LOG", "did you mean DPP_JSON_LOGS?"),
         ("DPP_MANAGEMENT__TOKEN", "did you mean DPP_MANAGEMENT__TOKEN_FILE?"),
         ("DPP_WORKER", "a setting is DPP_SECTION__KEY"),
+        ("DPP_FOO", "a setting is DPP_SECTION__KEY"),
+        ("DPP_POOL_SIZE", "did you mean DPP_DB_POOL_SIZE?"),
         ("DPP_PLANS__BASIC__WEIGHT", "plans are given in a file, as [plans.NAME]"),
     ],
 )
@@ -895,6 +963,18 @@ def test_show_says_each_value_and_where_it_comes_from(tmp_path: Path) -> None:
         },
         "origin": str(tmp_path / "dpp.toml"),
     }
+
+
+def test_show_names_each_setting_as_a_file_does(tmp_path: Path) -> None:
+    token = secret_file(tmp_path / "token", "canary-0123456789")
+    shown = show(of(environ={"DPP_MANAGEMENT__TOKEN_FILE": str(token)}))
+
+    shipped = tomllib.loads(SHIPPED.read_text())
+    assert {section: [*table] for section, table in shown.items()} == {
+        section: [*table] for section, table in shipped.items()
+    }
+    assert shown["management"]["token_file"]["value"] == "***"
+    assert str(token) in str(shown["management"]["token_file"]["origin"])
 
 
 def test_what_show_says_of_a_plan_can_be_put_into_a_file() -> None:

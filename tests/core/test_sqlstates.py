@@ -40,6 +40,10 @@ TABLE = {
     "53200": (AWAY, AWAY),
     "58030": (AWAY, AWAY),
     "08004": (AWAY, AWAY),  # the login was refused
+    "28000": (AWAY, AWAY),
+    "28P01": (AWAY, AWAY),
+    "3D000": (AWAY, AWAY),
+    "55000": (AWAY, AWAY),
     "53000": (AWAY, AWAY),
     "53400": (AWAY, AWAY),
     "57P04": (AWAY, AWAY),  # the database was dropped

@@ -11,8 +11,9 @@ import httpx
 import pytest
 import trio
 from attrs import define
+from structlog.testing import capture_logs
 
-from dpp import keys, metrics
+from dpp import keys, logs, metrics
 from dpp.faults import StoreUnavailable
 from dpp.http import listener, management
 from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
@@ -22,7 +23,7 @@ from tests.conftest import PLANS
 from tests.http.server import Wire, get
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from dpp.store.postgres import PostgresStore
 
@@ -105,6 +106,39 @@ async def test_tenant_is_made_with_a_key_that_works_and_its_first_money(
     assert shown.json() == {
         name: value for name, value in tenant.items() if name not in ("api_key", "key_id")
     }
+
+
+@pytest.fixture
+def _info_is_logged() -> Iterator[None]:
+    logs.configure("INFO")
+    yield
+    logs.configure("WARNING")
+
+
+@pytest.mark.usefixtures("_info_is_logged")
+async def test_each_change_of_a_tenant_is_one_line_of_who_and_why(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+    by = {"operator": "ann", "reason": "unpaid"}
+
+    with capture_logs() as lines:
+        await admin.post("/tenants/acme:suspend", **by)
+        await admin.post("/tenants/acme:resume", **by)
+        await admin.post("/tenants/acme/plan", plan="unlimited", **by)
+
+    told = [line for line in lines if line.get("tenant_id") == "acme"]
+    assert [line["event"] for line in told] == [
+        "tenant suspended",
+        "tenant resumed",
+        "plan changed",
+    ]
+    assert {(line["operator"], line["reason"]) for line in told} == {("ann", "unpaid")}
+
+
+async def test_wrong_token_is_told_of_the_token_not_of_a_key(admin: Admin) -> None:
+    refused = await admin.ask("GET", "/admin/v1/tenants", token="x" * 43)
+
+    assert problem(refused) == "401 unauthorized"
+    assert "admin token" in refused.json()["detail"]
 
 
 async def test_tenant_that_exists_is_409_and_stays_as_it_is(admin: Admin) -> None:

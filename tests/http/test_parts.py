@@ -290,6 +290,23 @@ def test_refusal_becomes_its_problem_with_all_its_members(refusal: Refusal) -> N
     }
 
 
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (PackUnknown(("decision", "echo")), "this tenant may run decision, echo"),
+        (PackNotAllowed(()), "this tenant may run none"),
+        (
+            TenantSuspended(),
+            "new submissions are refused until an operator resumes it; accepted runs go on",
+        ),
+    ],
+)
+def test_refusal_says_what_is_wrong_and_not_only_what_would_do(
+    refusal: Refusal, words: str
+) -> None:
+    assert problem_of(refusal).detail == words
+
+
 def test_rate_refusal_says_exactly_when_to_come_back() -> None:
     headers = dict(problem_of(RateLimited(Window(10, 0, 42))).headers)
 

@@ -13,6 +13,8 @@ import pytest
 from dpp.leases import Lapse
 from dpp.ledger import Kind
 from dpp.money import Micros
+from dpp.ports import CancelAsked
+from dpp.runs import Status
 from dpp.settlement import CanceledWhileRunning, FailedByItself, FailedByPlatform
 from tests.store.contract import REFUSED, seen
 from tests.store.examples import DOLLAR, end, posting, submission
@@ -102,15 +104,23 @@ async def test_a_page_is_taken_back_whole_or_not_at_all(
 async def test_a_queued_run_is_canceled_whole_or_not_at_all(
     judged: PostgresStore, admin: Session
 ) -> None:
+    """One that the database refuses to end is set aside, and the cancel noted."""
     await make_tenant(judged)
     one = await create(judged)
-    before = await books_of(judged)
+    before = await judged.get_budget("acme")
     await swallow(admin, "insert", "endings")
 
-    with pytest.raises(AssertionError):
-        await judged.cancel_run("acme", one.run_id)
+    outcome = await judged.cancel_run("acme", one.run_id)
 
-    assert await books_of(judged) == before
+    assert isinstance(outcome, CancelAsked)
+    assert (outcome.run.status, outcome.run.cancel_asked) == (Status.QUEUED, True)
+    assert await judged.get_budget("acme") == before
+    (finding,) = await judged.list_findings()
+    assert (finding.invariant, finding.subject) == ("write_refused", str(one.run_id))
+    assert finding.evidence["verb"] == "cancel_run"
+    tenant = await judged.get_tenant("acme")
+    assert tenant is not None
+    assert tenant.frozen
 
 
 @pytest.mark.parametrize(("what", "table"), [("insert", "transfers"), ("update", "budgets")])

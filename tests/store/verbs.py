@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dpp.store import cancels, claims, endings, leases, submissions, tenants
+from dpp.store import cancels, claims, endings, findings, leases, submissions, tenants
 from tests.conftest import LIMITS
 from tests.store.examples import LEASE_S, STORE_PLANS
 
@@ -69,7 +69,7 @@ def cancelling(
 
 
 def setting_aside(seen: Seen) -> Callable[[Connection], Awaitable[bool]]:
-    return partial(endings.quarantine_run, seen=seen, evidence={})
+    return partial(findings.quarantine_run, seen=seen, evidence={})
 
 
 def renewing(lease: NodeLease) -> Callable[[Connection], Awaitable[object]]:

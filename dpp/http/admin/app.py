@@ -25,6 +25,7 @@ from dpp.logs import get_logger
 ROOT: Final = "/admin/v1"
 BODY_MAX: Final = 64 * 1024  # the largest body is a reference and a reason
 FAILURES_A_MINUTE: Final = 10  # of an address
+WANTED: Final = "Send the admin token of this node as Authorization: Bearer …"
 
 log = get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Doorman:
         name = request.remote_addr or ""
         allowed, window = self._failures.take(name, FAILURES_A_MINUTE)
         if allowed:
-            return respond(problem_answer(unauthorized()))
+            return respond(problem_answer(unauthorized(WANTED)))
         problem = over_quota("authentication", "too many wrong tokens", window.reset_s)
         return respond(problem_answer(problem))
 
