@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -127,13 +128,7 @@ def hold(path: Path, *, demo: bool = False) -> Iterator[DataDir]:
     _make(path, child)
     with _locked(path):
         _refuse_foreign(path, demo=demo)
-        _take(path, node, child)
-        if demo:
-            write_file(path / DEMO_MARKER, "Made by `dpp demo`, which deletes it at each start.\n")
-        node_id = _node_id(path, MACHINE_ID)
-        if admin_token(path) is None:
-            write_file(path / ADMIN_TOKEN, secrets.token_urlsafe(32) + "\n")
-        _write_node(path, RunningNode(os.getpid()))
+        node_id = _move_in(path, node, child, demo=demo)
         try:
             yield DataDir(path, node, child, node_id)
         finally:
@@ -152,10 +147,18 @@ def running(path: Path) -> RunningNode | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read_node(path)
+        return last_node(path)
     finally:
         os.close(descriptor)
     return None
+
+
+def last_node(path: Path) -> RunningNode | None:
+    """Return the last node that took `path` and did not end in order; it need not run any more."""
+    try:
+        return RunningNode(**json.loads((path / NODE_FILE).read_text("utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def admin_token(path: Path) -> str | None:
@@ -247,7 +250,7 @@ def _lock(descriptor: int, path: Path) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(LOCK_PAUSE_S)  # noqa: TID251 - the node has not begun: nothing else waits
-    other = _read_node(path)
+    other = last_node(path)
     raise DataDirError(
         f"Another node (pid {other.pid if other else 'not known yet'}) runs on {path}.",
         did="DPP started nothing and changed nothing.",
@@ -274,6 +277,25 @@ def _refuse_foreign(path: Path, *, demo: bool) -> None:
         )
 
 
+def _move_in(path: Path, node: Account, child: Account, *, demo: bool) -> uuid.UUID:
+    """Bring a directory that we hold to what a node needs; return the node's id."""
+    try:
+        _take(path, node, child)
+        if demo:
+            write_file(path / DEMO_MARKER, "Made by `dpp demo`, which deletes it at each start.\n")
+        node_id = _node_id(path, MACHINE_ID)
+        if admin_token(path) is None:
+            write_file(path / ADMIN_TOKEN, secrets.token_urlsafe(32) + "\n")
+        _write_node(path, RunningNode(os.getpid()))
+    except OSError as error:
+        raise DataDirError(
+            f"The data directory {path} cannot be written: {error.strerror}.",
+            did="DPP did not start.",
+            remedy="Let this user write there, or choose another with --data-dir.",
+        ) from error
+    return node_id
+
+
 def _take(path: Path, node: Account, child: Account) -> None:
     """Make owner and modes what they must be, and sweep away what a crash left half written."""
     owner = path.stat().st_uid
@@ -283,6 +305,8 @@ def _take(path: Path, node: Account, child: Account) -> None:
             did="DPP changed nothing.",
             remedy="Run as that user, or choose another directory with --data-dir.",
         )
+    # A directory that its owner made read-only stays so: ask first, by a file that has no name.
+    tempfile.TemporaryFile(dir=path).close()
     # The child passes through, to its own directories; it cannot list or change ours.
     make_dir(path, mode=0o710 if node.uid == 0 else 0o700, uid=node.uid, gid=child.gid)
     make_dir(path / BLOBS, mode=0o700)
@@ -311,10 +335,3 @@ def _node_id(path: Path, machine_id_file: Path) -> uuid.UUID:
 
 def _write_node(path: Path, node: RunningNode) -> None:
     write_file(path / NODE_FILE, json.dumps(asdict(node)) + "\n", mode=0o644)
-
-
-def _read_node(path: Path) -> RunningNode | None:
-    try:
-        return RunningNode(**json.loads((path / NODE_FILE).read_text("utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import secrets
 import signal
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
+from attrs import define, frozen
 
 from dpp import config as configuration
 from dpp import datadir, logs, metrics
@@ -51,7 +52,8 @@ from dpp.store.identity import assert_known_store
 from dpp.store.place import SchemaRefused as StartRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from dpp.config import Config
@@ -82,7 +84,7 @@ async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
     """Run a node until it is told to stop, and drain it. Raises the bug that ended it."""
     for warning in config.warnings:
         log.warning(warning)
-    with datadir.hold(data_dir, demo=demo) as held:
+    with datadir.hold(data_dir, demo=demo) as held, bound(config) as sockets:
         token = config.management.token or datadir.admin_token(held.path)
         assert token is not None
         mask = (*configuration.secrets(config), token)
@@ -91,7 +93,7 @@ async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
             guarding.start_soon(bridge.watch)
             stopping = Stopping()
             guarding.start_soon(heed_signals, stopping, guarding.cancel_scope, config.node.drain_s)
-            await live(config, held, bridge, stopping, token, fresh=demo)
+            await live(config, held, sockets, bridge, stopping, token, fresh=demo)
             guarding.cancel_scope.cancel(reason="drained")
     log.info("stopped")
     if stopping.bug is not None:
@@ -116,12 +118,35 @@ async def bound_drain(stopping: Stopping, whole: trio.CancelScope, drain_s: floa
     whole.deadline = min(whole.deadline, trio.current_time() + drain_s + OVER_S)
 
 
+@frozen
+class Sockets:
+    """Where the node will listen."""
+
+    public: list[socket.socket]
+    management: list[socket.socket]
+
+
+@contextmanager
+def bound(config: Config) -> Iterator[Sockets]:
+    """Take both ports, before a database is made and migrated for a node that cannot have them.
+
+    Connections are refused until they can be answered.
+    """
+    outer, inner = config.http.listen, config.management.listen
+    with (
+        listener.bound(outer.host, outer.port) as public,
+        listener.bound(inner.host, inner.port) as management,
+    ):
+        yield Sockets(public, management)
+
+
 @define(eq=False)
 class House:
     """What the node's parts share: made once, handed to each as far as it uses it."""
 
     config: Config
     held: DataDir
+    sockets: Sockets
     store: PostgresStore
     stopping: Stopping
     registry: Registry
@@ -137,7 +162,12 @@ class House:
 
     @classmethod
     def build(
-        cls, config: Config, held: DataDir, store: PostgresStore, stopping: Stopping
+        cls,
+        config: Config,
+        held: DataDir,
+        sockets: Sockets,
+        store: PostgresStore,
+        stopping: Stopping,
     ) -> House:
         """Make the parts; nothing runs yet."""
         blobs = DirectoryBlobs(held.blobs)
@@ -146,6 +176,7 @@ class House:
         return cls(
             config=config,
             held=held,
+            sockets=sockets,
             store=store,
             stopping=stopping,
             registry=load_packs(),
@@ -181,6 +212,7 @@ def load_packs() -> Registry:
 async def live(  # the parts of a node
     config: Config,
     held: DataDir,
+    sockets: Sockets,
     bridge: Bridge,
     stopping: Stopping,
     token: str,
@@ -192,7 +224,7 @@ async def live(  # the parts of a node
         open_store(config, held, bridge, fresh=fresh) as store,
         trio.open_nursery() as operating,
     ):
-        house, drained = House.build(config, held, store, stopping), trio.Event()
+        house, drained = House.build(config, held, sockets, store, stopping), trio.Event()
         await assert_known_store(store, house.blobs, str(held.blobs))
         metrics.declare(
             actors=ACTORS,
@@ -201,8 +233,9 @@ async def live(  # the parts of a node
             packs=house.registry.pack_types,
         )
         admin = admin_app(Desk(store, config.plans, secrets.token_bytes), token)
-        sockets = listener.bind(config.management.listen.host, config.management.listen.port)
-        inside = await operating.start(management.serve, admin, sockets, operating, drained)
+        inside = await operating.start(
+            management.serve, admin, sockets.management, operating, drained
+        )
         await run_actors(house, url_of(inside))
         drained.set()  # a drain is watched to its end
         operating.cancel_scope.deadline = trio.current_time() + management.GRACE_S
@@ -299,10 +332,11 @@ async def serve_http(house: House, management_url: str) -> None:
     reception = listener.Reception(
         app, app.refuse, connections_max=config.http.connections_max, patience=Patience()
     )
-    sockets = listener.bind(config.http.listen.host, config.http.listen.port)
     async with trio.open_nursery() as serving:
         await first_lease(house)
-        public = await serving.start(listener.serve, reception, sockets, serving, draining)
+        public = await serving.start(
+            listener.serve, reception, house.sockets.public, serving, draining
+        )
         house.held.publish(url=url_of(public), management_url=management_url)
         log.info("ready", url=url_of(public), management_url=management_url)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -39,7 +39,11 @@ def _data_dir(context: click.Context, _: click.Parameter, value: str | None) -> 
         _session(context).data_dir_flag = value
 
 
-def _common() -> list[click.Parameter]:
+def _common(
+    *,
+    config: str = "Configuration; else DPP_CONFIG, else /etc/dpp/dpp.toml.",
+    data_dir: str = "Data directory of the node; else DPP_DATA_DIR, else the usual place.",
+) -> list[click.Parameter]:
     return [
         click.Option(
             ["--json"],
@@ -54,24 +58,27 @@ def _common() -> list[click.Parameter]:
             metavar="FILE",
             expose_value=False,
             callback=_config,
-            help="Configuration; else DPP_CONFIG, else /etc/dpp/dpp.toml.",
+            help=config,
         ),
         click.Option(
             ["--data-dir"],
             metavar="DIR",
             expose_value=False,
             callback=_data_dir,
-            help="Data directory of the node; else DPP_DATA_DIR, else the usual place.",
+            help=data_dir,
         ),
     ]
 
 
 class Command(click.Command):
-    """A command with the common options after its own."""
+    """A command with the common options after its own; `helps` says where one means other things.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Its names are those of the parameters.
+    """
+
+    def __init__(self, *args: Any, helps: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params = [*self.params, *_common()]
+        self.params = [*self.params, *_common(**(helps or {}))]
 
 
 class Group(click.Group):

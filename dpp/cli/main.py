@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -52,6 +53,22 @@ def call(arguments: Sequence[str]) -> int:
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session = Session(Output(as_json="--json" in before))  # what comes before parsing, errors too
     try:
+        return _call(session, arguments)
+    except BrokenPipeError:  # the reader has what it wanted
+        _drop_stdout()
+        return Exit.NEGATIVE
+    except OSError as error:
+        if not _takes_nothing(sys.stdout):
+            raise
+        _drop_stdout()
+        what = f"The answer cannot be printed: {error.strerror}."
+        did = "What was asked for may have been done all the same."
+        session.out.trouble(Trouble("stdout", what, did, "Send stdout where there is room."))
+        return Exit.NEGATIVE
+
+
+def _call(session: Session, arguments: Sequence[str]) -> int:
+    try:
         return int(cli.main(arguments, "dpp", standalone_mode=False, obj=session) or Exit.GOOD)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -63,12 +80,26 @@ def call(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         session.out.note("dpp: interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.NEGATIVE
+    except BrokenPipeError:
+        raise
     except Exception as error:
         stop = explain(error)
         if stop is None:
             raise
         session.out.trouble(stop.trouble)
         return stop.status
+
+
+def _takes_nothing(stream: TextIO) -> bool:
+    """Say whether a stream refuses another line: then an error without a name was of printing."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _drop_stdout() -> None:
+    """Let the rest go nowhere, what is still held back for the end of the process included."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,16 +1,18 @@
 """How a command finds the node: where it listens, and by which token or key it is asked.
 
 What the environment names (DPP_URL, DPP_MANAGEMENT_URL) is asked; else the node that runs on the
-data directory says in `node.json` where it listens; else the addresses of the configuration are
-tried. The admin token is the one of the data directory where its node is asked, else
-DPP_ADMIN_TOKEN.
+data directory says in `node.json` where it listens. Only where --data-dir and DPP_DATA_DIR name
+none are the addresses of the configuration tried: who names a directory means no other node. The
+admin token is the one of the data directory where its node is asked, else DPP_ADMIN_TOKEN.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -63,7 +65,7 @@ def operator_name() -> str:
         return str(uid)
 
 
-def admin(session: Session, operator: str | None = None) -> Admin:
+def admin(session: Session, operator: str | None = None, retries: Retries | None = None) -> Admin:
     """Return the operator's client."""
     from dpp.client.admin import Admin
 
@@ -72,7 +74,7 @@ def admin(session: Session, operator: str | None = None) -> Admin:
     if not token:
         _knock(url)
         raise Stop(Exit.USAGE, NO_TOKEN)
-    return Admin(url, token, operator or operator_name(), _retries(session))
+    return Admin(url, token, operator or operator_name(), retries or _retries(session))
 
 
 def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
@@ -86,12 +88,28 @@ def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
     if tenant is None:
         return Client(url, api_key or "", _retries(session))
 
+    made: list[str] = []
+
     def make() -> str:
         with admin(session) as asked:
-            key: str = asked.create_key(tenant, lives_s=KEY_LIVES_S)["api_key"]
-        return key
+            answer = asked.create_key(tenant, lives_s=KEY_LIVES_S)
+        made.append(answer["key_id"])
+        return str(answer["api_key"])
 
-    return Client(url, Renewed(make), _retries(session))
+    def revoke() -> None:
+        if made:
+            _revoke(session, tenant, made[-1])  # those before it have run out
+
+    return Client(url, Renewed(make, revoke), _retries(session))
+
+
+def _revoke(session: Session, tenant: str, key_id: str) -> None:
+    """Revoke a key that is not needed any more: asked once, as it runs out by itself too."""
+    from dpp.client.faults import ClientError
+    from dpp.client.transport import Retries
+
+    with suppress(ClientError, Stop), admin(session, retries=Retries(attempts=1)) as asked:
+        asked.revoke_key(tenant, key_id)
 
 
 def _retries(session: Session) -> Retries:
@@ -116,6 +134,8 @@ def _url(session: Session, *, management: bool) -> tuple[str, bool]:
     found = node and (node.management_url if management else node.url)
     if found:
         return found, True
+    if session.names_data_dir:
+        raise Stop(Exit.UNREACHABLE, _no_node(session.data_dir(), node))
     config = session.config()
     return _url_of(config.management.listen if management else config.http.listen), False
 
@@ -124,7 +144,20 @@ def _running(session: Session) -> datadir.RunningNode | None:
     try:
         return datadir.running(session.data_dir())
     except PermissionError:
-        return None  # another user's node: its public address may still be asked
+        return None  # another user's: whether a node runs there is not for us to see
+
+
+def _no_node(directory: Path, starting: datadir.RunningNode | None) -> Trouble:
+    what = f"No node runs on {directory} that this user can see."
+    if starting is not None:
+        what = f"The node on {directory} (pid {starting.pid}) does not listen yet."
+    return Trouble(
+        "no-node",
+        what,
+        "DPP asked nothing.",
+        f"Start one with `dpp serve --data-dir {shlex.quote(str(directory))}`, or name the right "
+        "one by its --data-dir, or by DPP_URL and DPP_MANAGEMENT_URL.",
+    )
 
 
 def _url_of(address: Address) -> str:

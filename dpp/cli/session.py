@@ -54,10 +54,14 @@ class Session:
         logs.configure(level, chosen.log.format, secrets=config.secrets(chosen))
         return chosen
 
+    @property
+    def names_data_dir(self) -> bool:
+        """Say whether this call names a data directory, rather than its configuration."""
+        return bool(self.data_dir_flag or os.environ.get("DPP_DATA_DIR"))
+
     def data_dir(self) -> Path:
         """Return the data directory that these flags, this environment and configuration name."""
-        given = self.data_dir_flag or os.environ.get("DPP_DATA_DIR")
-        configured = None if given else self.config().node.data_dir
+        configured = None if self.names_data_dir else self.config().node.data_dir
         chosen = datadir.choose(
             self.data_dir_flag,
             None if configured is None else str(configured),

@@ -4,9 +4,11 @@
 answered 503 and closed; past a second one it is closed unheard, so that descriptors stay bounded.
 """
 
+import errno
 import socket
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import trio
 
@@ -27,38 +29,85 @@ TURN_AWAY_S: Final = 1.0
 FULL: Final = Violation("temporary-reduced-capacity", "too many connections; try again in a moment")
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets for every address of the host; port 0 = one free port for all.
+@contextmanager
+def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Give the sockets of `bind`; whatever happens, they are closed when this is left."""
+    sockets = bind(host, port)
+    try:
+        yield sockets
+    finally:
+        _close(sockets)
 
-    Raises OSError that names the address.
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return sockets for every address of the host; port 0 = one free port for all.
+
+    They refuse connections until `listen`. Raises OSError that names the address.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in found:
+        for family, kind, protocol, _, address in _addresses(host, port):
             where = (address[0], sockets[0].getsockname()[1] if sockets else port, *address[2:])
-            sockets.append(_listening(socket.socket(family, kind, protocol), where))
+            sockets.append(_bound(socket.socket(family, kind, protocol), where))
     except OSError as error:
-        for opened in sockets:
-            opened.close()
-        message = f"{host} port {port}: {error.strerror}"
-        raise OSError(error.errno, message) from error
+        _close(sockets)
+        raise _named(error, host, port) from error
     return sockets
 
 
-def _listening(sock: socket.socket, address: tuple[object, ...]) -> socket.socket:
-    """Bind and listen. Accepted sockets inherit the options; Python's sockets are close-on-exec."""
+def listen(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
+    """Let connections come. Raises OSError that names the address: another was first after all."""
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for what is accepted
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise _named(error, host, port) from error
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+
+
+def _addresses(host: str, port: int) -> list[Any]:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:  # its numbers are none of errno's
+        raise OSError(errno.EADDRNOTAVAIL, error.strerror) from error
+
+
+def _named(error: OSError, host: str, port: int) -> OSError:
+    return OSError(error.errno, f"{host} port {port}: {error.strerror}")
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _bound(sock: socket.socket, address: tuple[object, ...]) -> socket.socket:
+    """Bind. Accepted sockets inherit the options; Python's sockets are close-on-exec."""
+    try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         prepare(sock)
-        sock.bind(address)
-        sock.listen(BACKLOG)
+        _take(sock, address)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _take(sock: socket.socket, address: tuple[object, ...]) -> None:
+    """Bind so that nobody else can, where no connections of an earlier node linger there.
+
+    With SO_REUSEADDR the port could be bound once more until one of the two listens.
+    """
+    try:
+        sock.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
 
 
 def prepare(sock: socket.socket) -> None:
@@ -154,7 +203,7 @@ async def serve(
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept until `draining` is set. Connections live in `handlers`, which ends with the last."""
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    listeners = listen(sockets)
     addresses = [sock.getsockname()[:2] for sock in sockets]
     with trio.CancelScope() as accepting:
         handlers.start_soon(_stop, draining, accepting, reception)

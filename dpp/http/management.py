@@ -25,6 +25,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from dpp.http.asgi import Address, App
+from dpp.http.listener import listen
 from dpp.logs import get_logger
 from dpp.metrics import http_connection_faults_total
 
@@ -140,7 +141,7 @@ async def serve(
     wrapped = ASGIWrapper(cast("Any", app))  # hypercorn spells out every kind of message
     make = partial(Http1Server, wrapped, configuration(), context, ConnectionState({}))
     places = trio.CapacityLimiter(CONNECTIONS_MAX)
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    listeners = listen(sockets)
     with trio.CancelScope() as accepting:
         handlers.start_soon(_stop, stopping, accepting, context)
         task_status.started([sock.getsockname()[:2] for sock in sockets])

@@ -24,6 +24,7 @@ from attrs import frozen
 from dpp import datadir
 from dpp.cli.demo.child import lives
 from dpp.cli.exits import Exit
+from tests.node_process import node_process
 
 CLAIMS = {
     "the run is COMPLETED",
@@ -174,9 +175,11 @@ def test_it_stays_up_until_it_is_told_to_end_and_ends_in_order(
         pid = node_pid(place)
         headers = {"Authorization": f"Bearer {demo.document['api_key']}"}
         budget = httpx.get(f"{demo.document['url']}/v1/budget", headers=headers, trust_env=False)
+        audit = subprocess.run(demo.document["curl"][-1], shell=True, cwd="/", check=False)  # noqa: S602 - as it says
         demo.process.send_signal(number)
 
     assert budget.json()["spent_usd"] == "0.012176"
+    assert audit.returncode == Exit.GOOD
     assert demo.document["claims"] == dict.fromkeys(CLAIMS, True)
     assert demo.process.returncode == Exit.GOOD
     assert not lives(pid)
@@ -204,6 +207,48 @@ def test_a_demo_that_is_killed_takes_its_node_along(place: Path) -> None:
         os.close(node)
 
     assert gone
+
+
+def refused_beside_another(place: Path, pid: int) -> None:
+    """Assert that a demo is refused because of the node that runs on its directory."""
+    ended = subprocess.run(
+        arguments(place, "--json"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environ(DEMO_EXIT="1"),
+        check=False,
+    )
+
+    assert ended.returncode == Exit.CONFIGURATION, ended.stderr
+    assert f"Another node (pid {pid}) runs on {place / 'dpp-demo'}" in ended.stderr
+    assert "Ready" not in ended.stderr
+
+
+def test_a_second_demo_is_refused_and_the_first_goes_on(place: Path) -> None:
+    with staying(place) as demo:
+        pid = node_pid(place)
+        pid_file = place / "dpp-demo" / datadir.POSTGRES / "postmaster.pid"
+        postmaster = int(pid_file.read_text().split()[0])
+
+        refused_beside_another(place, pid)
+
+        assert (lives(pid), lives(postmaster), node_pid(place)) == (True, True, pid)
+        demo.process.send_signal(signal.SIGTERM)
+
+    assert demo.process.returncode == Exit.GOOD, demo.said()
+
+
+def test_a_node_in_the_place_of_a_demo_is_neither_written_to_nor_ended(place: Path) -> None:
+    with node_process(data_dir=place / "dpp-demo") as node:
+        node.start()
+        before = node.postmasters()
+
+        refused_beside_another(place, node.pid)
+
+        assert node.postmasters() == before
+        assert node.admin("GET", "/admin/v1/tenants")["items"] == []
+        assert node.terminate() == Exit.GOOD
 
 
 def test_a_directory_that_is_no_demos_is_left_alone(place: Path) -> None:

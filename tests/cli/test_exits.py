@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -239,22 +238,24 @@ def test_an_address_that_is_taken_is_named() -> None:
 
 @pytest.mark.parametrize("listener", ["--listen", "--management"])
 def test_a_port_that_is_taken_is_known_before_a_database_is_made(dpp: Dpp, listener: str) -> None:
-    place = Path(tempfile.mkdtemp(prefix="dpp-test-"))  # PostgreSQL's user can search it
-    place.chmod(0o755)
     other = ({"--listen", "--management"} - {listener}).pop()
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+    with (
+        tempfile.TemporaryDirectory(prefix="dpp-test-") as place,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket() as probe,
+    ):
+        Path(place).chmod(0o755)  # PostgreSQL's user can search it
         probe.bind(("127.0.0.1", 0))
         address, free = (f"127.0.0.1:{one.getsockname()[1]}" for one in (taken, probe))
         probe.close()
 
-        where = (listener, address, other, free, "--data-dir", str(place / "dpp"))
+        where = (listener, address, other, free, "--data-dir", f"{place}/dpp")
         ended = dpp("serve", *where, "--json")
 
         assert (ended.status, ended.document["error"]["code"]) == (Exit.NEGATIVE, "address")
-        assert not (place / "dpp" / "postgres").exists()
+        assert not Path(place, "dpp", "postgres").exists()
         with socket.socket() as again:  # without SO_REUSEADDR: the other one has been closed
             again.bind(("127.0.0.1", int(free.rpartition(":")[2])))
-    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("held_back", ["", "1"])

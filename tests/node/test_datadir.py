@@ -228,6 +228,32 @@ def test_a_place_where_we_may_not_write_is_named(place: Path) -> None:
     place.chmod(0o700)
 
 
+@pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")
+def test_a_directory_that_its_owner_made_read_only_is_refused_and_left_so(place: Path) -> None:
+    (place / "dpp").mkdir(mode=0o500)
+
+    with pytest.raises(DataDirError, match="cannot be written"), datadir.hold(place / "dpp"):
+        pass
+
+    assert (mode(place / "dpp"), [*(place / "dpp").iterdir()]) == (0o500, [])
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root mounts")
+def test_a_directory_on_a_read_only_file_system_is_named(place: Path) -> None:
+    (place / "dpp").mkdir()
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && ! touch "$0/x" 2>&1'
+    unshare = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*unshare, mount, place], check=False, capture_output=True).returncode:
+        pytest.skip("this kernel lets nobody mount")
+    holder = f'{mount} && exec "$1" -c "$2" "$0/dpp"'
+
+    command = [*unshare, holder, place, sys.executable, HOLDER]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path.cwd())
+
+    assert "DataDirError: The data directory" in ended.stderr
+    assert "cannot be written: Read-only file system. DPP did not start." in ended.stderr
+
+
 def test_a_file_in_the_way_is_named(place: Path) -> None:
     (place / "dpp").write_text("")
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.05
 LOOKS_MAX = 2400  # two minutes: initdb takes one second here, and a loaded machine is slow
+CONNECT_S = 1.0
+REFUSALS_MAX = 8  # of a node that listens: between half a second and ten where nothing answers
 STOP_S = 60  # longer than the drain and PostgreSQL's shutdown together
 TAIL_LINES = 25
 # Its own database, whatever a configuration says, and a log for people: they see its last lines.
@@ -68,16 +70,37 @@ class Child:
 
     def wait_ready(self) -> None:
         """Return once it answers /readyz; raise `Stop` if it ends before, or never does."""
+        refusals = 0
         for _ in range(LOOKS_MAX):
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(LOOK_S)
             if not self.alive:
                 raise self.ended()
-            found = datadir.running(self.path)
-            if found is not None and found.url and _is_ready(found.url):
-                self.node = found
-                return
+            try:
+                if self._is_ready():
+                    return
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                refusals += 1
+                if refusals == REFUSALS_MAX:
+                    raise self._cut_off(str(error)) from error
         raise self._stop(Exit.NEGATIVE, "The demo's node is not ready after two minutes.")
+
+    def _is_ready(self) -> bool:
+        """Ask /readyz, once this node says where it listens; another node there is not ours."""
+        try:
+            found = datadir.running(self.path)
+        except PermissionError:  # another user's: our node will say so
+            return False
+        if found is None or found.pid != self.process.pid or not found.url:
+            return False
+        self.node = found
+        timeout = httpx.Timeout(5, connect=CONNECT_S)
+        try:
+            return httpx.get(f"{found.url}/readyz", timeout=timeout, trust_env=False).is_success
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise  # it listens: that nobody gets there does not pass by itself
+        except httpx.TransportError:
+            return False
 
     def token(self) -> str:
         """Return its admin token."""
@@ -103,14 +126,28 @@ class Child:
             return None
 
     def stop_postgres(self) -> None:
-        """End the PostgreSQL that a killed node left behind: else it runs until the next demo."""
-        data, pid = self.path / datadir.POSTGRES, self.postmaster()
+        """End the PostgreSQL that our killed node left behind: else it runs until the next demo.
+
+        Not that of any other node: whoever takes the directory first takes our name away.
+        """
+        pid = self.postmaster()
+        if pid is None:
+            return
         with suppress(OSError):  # gone by itself
-            if pid is not None and Path(f"/proc/{pid}/cwd").readlink() == data.resolve():
-                process = os.pidfd_open(pid)
-                signal.pidfd_send_signal(process, signal.SIGINT)  # a fast shutdown
-                select.select([process], [], [], STOP_S)  # readable once it has ended
+            process = os.pidfd_open(pid)
+            try:
+                if self._left(pid):  # asked last: what runs on our data then is what is held here
+                    signal.pidfd_send_signal(process, signal.SIGINT)  # a fast shutdown
+                    select.select([process], [], [], STOP_S)  # readable once it has ended
+            finally:
                 os.close(process)
+
+    def _left(self, pid: int) -> bool:
+        """Say whether the process works on the data of our node, which nobody has taken since."""
+        data = (self.path / datadir.POSTGRES).resolve()
+        works = Path(f"/proc/{pid}/cwd").readlink() == data
+        last = datadir.last_node(self.path)
+        return works and last is not None and last.pid == self.process.pid
 
     def ended(self) -> Stop:
         """Return the trouble of a node that ended by itself, with the last lines of its log."""
@@ -118,10 +155,16 @@ class Child:
         known = Exit.CONFIGURATION if status == Exit.CONFIGURATION else Exit.NEGATIVE
         return self._stop(known, f"The demo's node ended with status {status}.")
 
-    def _stop(self, status: Exit, what: str) -> Stop:
-        lines = "\n     ".join(self.tail())
-        did = f"The last lines of its log:\n     {lines}" if lines else "It logged nothing."
-        return Stop(status, Trouble("demo-node", what, did))
+    def _cut_off(self, why: str) -> Stop:
+        """Return the trouble of a node that runs where nobody gets."""
+        what = f"The demo's node runs, but {self.node.url}/readyz cannot be reached: {why}."
+        todo = "Let this machine reach itself: `ip link set lo up` brings up its loopback."
+        return self._stop(Exit.NEGATIVE, what, todo)
+
+    def _stop(self, status: Exit, what: str, todo: str = "") -> Stop:
+        lines = "\n".join(self.tail())
+        did = f"The last lines of its log:\n{lines}" if lines else "It logged nothing."
+        return Stop(status, Trouble("demo-node", what, did, todo))
 
     def tail(self) -> list[str]:
         """Return the last lines of its log."""
@@ -160,13 +203,6 @@ def lives(pid: int) -> bool:
     except OSError:
         return False
     return text.rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def _is_setting(name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from dpp.cli.command import Command, with_session
 from dpp.cli.demo import judge, question
 from dpp.cli.exits import Exit
 from dpp.cli.session import Session
-from dpp.cli.tables import show_audit, show_budget, show_ledger
+from dpp.cli.tables import show_audit, show_budget
 from dpp.resources import config_dir
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 TENANT, PLAN, DEPOSIT_USD = "demo", "basic", "10.00"
 EXIT = "DEMO_EXIT"
+STAYS = frozenset({"", "0", "no", "false", "off"})  # of EXIT, in any case of letters
+HELPS = {
+    "config": "Configuration of the demo's node; else the shipped defaults alone.",
+    "data_dir": "DIR-demo is the demo's; else DPP_DATA_DIR or the usual place, with -demo.",
+}
 
 
 @frozen
@@ -40,12 +46,13 @@ class Shown:
     claims: dict[str, bool]
 
 
-@click.command("demo", cls=Command)
+@click.command("demo", cls=Command, helps=HELPS)
 @with_session
 def demo(session: Session) -> int:
     """Start a disposable node, pay for a decision, prove the books; then stay up.
 
-    Its data directory is made anew at each start. DEMO_EXIT=1 leaves instead of staying.
+    Its data directory, the -demo beside that of a node, is made anew at each start. DEMO_EXIT=1
+    leaves instead of staying.
     """
     from dpp.cli.demo import child as node
     from dpp.config import load
@@ -65,10 +72,15 @@ def demo(session: Session) -> int:
         child.wait_ready()
         session.out.say(f"Ready: {child.node.url}, admin and metrics {child.node.management_url}")
         shown = _show(session, child, config.management.token or child.token())
-        if os.environ.get(EXIT, "") in ("", "0"):
+        if stays(os.environ):
             session.out.result(shown.document)
             return _stay(session, child, shown)
         return _leave(session, child, shown)
+
+
+def stays(environ: Mapping[str, str]) -> bool:
+    """Say whether the demo stays up until it is told to end."""
+    return environ.get(EXIT, "").lower() in STAYS
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -96,7 +108,7 @@ def _show(session: Session, child: Child, token: str) -> Shown:
         showing.show_decision(out, run.result)
     out.say(f"\nCost ${run.cost.actual_usd} of at most ${run.cost.max_usd}; {run.cost.policy}\n")
     ledger = [line.document for line in reversed(transfers)]
-    show_ledger(out, ledger, title=f"Ledger of {TENANT}")
+    showing.show_ledger(out, ledger, title=f"Ledger of {TENANT}")
     out.say()
     show_budget(out, budget.document, title="Budget")
     out.say()

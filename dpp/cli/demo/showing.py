@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpp.cli.demo import question
+from dpp.cli.tables import when
 
 if TYPE_CHECKING:
     from dpp.cli.demo.child import Child
     from dpp.cli.output import Output
 
 RANKS_SHOWN = 6
-NUMBERS = tuple(name for name, _, _ in question.CRITERIA)
+# What fits a terminal of 80 columns with every cell whole: of the criteria the heaviest, and the
+# ledger without the run, which is the same in all of it.
+HEAVIEST = tuple(name for name, _, _ in question.CRITERIA[:4])
+PER_LINE = 4  # of the criteria
+USD = ("amount_usd", "cost_usd", "returned_usd")
+LEDGER = ("seq", "kind", *USD, "created_at")
 
 
 def show_question(out: Output, price: str) -> None:
     """Print what is asked."""
     offers = len(question.scores())
     out.say(f"\n{question.QUESTION}")
-    weights = ", ".join(
-        f"{name} {weight} ({direction})" for name, weight, direction in question.CRITERIA
-    )
-    out.say(f"{offers} offers, {len(question.CRITERIA)} criteria by weight: {weights}")
+    weights = [f"{name} {weight} ({direction})" for name, weight, direction in question.CRITERIA]
+    out.say(f"{offers} offers, {len(weights)} criteria by weight:")
+    for first in range(0, len(weights), PER_LINE):
+        out.say(f"  {', '.join(weights[first : first + PER_LINE])}")
     out.say(f"method {question.METHOD}, price ${price}, at most ${question.MAX_COST_USD}")
 
 
@@ -31,12 +39,17 @@ def show_decision(out: Output, result: Mapping[str, Any]) -> None:
     """Print the best offers, what would change the answer, and the proof."""
     offers = question.scores()
     rows = [
-        (row["rank"], row["option"], f"{row['score']:.6f}", *offers[row["option"]].values())
+        (
+            row["rank"],
+            row["option"],
+            f"{row['score']:.6f}",
+            *(offers[row["option"]][name] for name in HEAVIEST),
+        )
         for row in result["ranking"][:RANKS_SHOWN]
     ]
-    columns = ("rank", "offer", "score", *NUMBERS)
+    columns = ("rank", "offer", "score", *HEAVIEST)
     out.say()
-    out.table(columns, rows, title="Result", numbers=("rank", "score", *NUMBERS))
+    out.table(columns, rows, title="Result", numbers=("rank", "score", *HEAVIEST))
     out.say(f"winner: {result.get('winner')}  ({result['verdict']})")
     flip = result.get("flip")
     if flip:
@@ -46,6 +59,20 @@ def show_decision(out: Output, result: Mapping[str, Any]) -> None:
     out.say(f"dominated: {len(result['dominated'])} offers that no weights could make the best")
     proof = result["proof"]
     out.say(f"proof: {proof['method']}, inputs sha256 {proof['inputs_sha256']}")
+
+
+def show_ledger(out: Output, transfers: Iterable[Mapping[str, Any]], *, title: str) -> None:
+    """Print the ledger, in the order given."""
+    rows = [[*map(line.get, LEDGER[:-1]), when(line["created_at"])] for line in transfers]
+    out.table(LEDGER, rows, title=title, numbers=("seq", *USD))
+
+
+def program() -> str:
+    """Return how a shell starts this program again, from wherever it stands."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m dpp"
+    return shlex.quote(str(started.absolute()))
 
 
 def curl_lines(child: Child, api_key: str, run_id: str) -> list[str]:
@@ -64,5 +91,5 @@ def curl_lines(child: Child, api_key: str, run_id: str) -> list[str]:
         f"curl -s {url}/v1/budget {auth}",
         f"curl -s {url}/v1/transfers {auth}",
         f"curl -s {child.node.management_url}/metrics",
-        f"dpp audit --data-dir {shlex.quote(str(child.path))}",
+        f"{program()} audit --data-dir {shlex.quote(str(child.path))}",
     ]

@@ -1,0 +1,82 @@
+"""The sockets of a listener: a port that is taken, and one that is taken after all."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from dpp.http import listener
+
+HOST = "127.0.0.1"
+
+
+def test_a_bound_port_refuses_connections_until_it_listens() -> None:
+    with listener.bound(HOST, 0) as sockets:
+        address = sockets[0].getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+        listener.listen(sockets)
+
+        socket.create_connection(address).close()
+    with pytest.raises(ConnectionRefusedError):  # closed when it is left
+        socket.create_connection(address)
+
+
+def test_a_port_where_another_listens_is_named() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(OSError, match=f"{HOST} port {port}: ") as refused:
+            listener.bind(HOST, port)
+
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_a_bound_port_is_nobody_elses_before_it_listens() -> None:
+    with listener.bound(HOST, 0) as ours:
+        port = ours[0].getsockname()[1]
+
+        with pytest.raises(OSError, match=f"{HOST} port {port}: ") as refused:
+            listener.bind(HOST, port)
+
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def lingering() -> int:
+    """Return a port on which a connection lingers that a listener of ours has closed."""
+    with listener.bound(HOST, 0) as sockets:
+        listener.listen(sockets)
+        address = sockets[0].getsockname()
+        with socket.create_connection(address) as client:
+            sockets[0].settimeout(5)
+            sockets[0].accept()[0].close()
+            client.recv(1)
+    return int(address[1])
+
+
+def test_a_port_is_taken_again_while_connections_of_an_earlier_node_linger() -> None:
+    port = lingering()
+
+    with listener.bound(HOST, port) as sockets:
+        listener.listen(sockets)
+        socket.create_connection((HOST, port)).close()
+
+
+def test_a_port_where_another_listened_first_after_all_is_named() -> None:
+    port = lingering()
+    with listener.bound(HOST, port) as ours:
+        words = f"{HOST} port {port}: "
+        with socket.create_server((HOST, port)), pytest.raises(OSError, match=words) as refused:
+            listener.listen(ours)
+
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_a_host_that_is_none_is_an_address_that_is_not_there() -> None:
+    with pytest.raises(OSError, match=r"nobody\.invalid port 80: ") as refused:
+        listener.bind("nobody.invalid", 80)
+
+    assert refused.value.errno == errno.EADDRNOTAVAIL
