@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from dpp import failpoints
 from dpp.rules import MASK
 from dpp.sections import PRODUCTION, Config
 from dpp.settings import ConfigError, Given, shown
@@ -121,7 +122,6 @@ UNUSED = (
     "sqs.endpoint_url",
     "sentry.dsn",
     "metrics.tenants",
-    "testing.failpoints",
 )
 
 
@@ -137,6 +137,7 @@ def contradictions(
         allowed = f"must {rule.allowed} {beside}"
         yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
     yield from _a_promise_not_kept(config, given)
+    yield from _failpoints_that_are_none(config, given)
     yield from _plans_that_admit_nothing(config, given)
 
 
@@ -160,6 +161,15 @@ def _a_promise_not_kept(config: Config, given: Mapping[str, Given]) -> Iterator[
     if durability != "local":
         allowed = 'must be "local": this version does not wait for standbys'
         yield ConfigError(given[key].origin, key, shown(durability), allowed)
+
+
+def _failpoints_that_are_none(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    key = "testing.failpoints"
+    for spec in config.testing.failpoints:
+        try:
+            failpoints.parse(spec)
+        except ValueError as error:
+            yield ConfigError(given[key].origin, key, shown(spec), f"is none: {error}")
 
 
 def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:

@@ -19,7 +19,7 @@ import trio
 from attrs import define, frozen
 
 from dpp import config as configuration
-from dpp import datadir, logs, metrics
+from dpp import datadir, failpoints, logs, metrics
 from dpp.actors.attempts import Attempts
 from dpp.actors.claimer import Rounds, claimer
 from dpp.actors.delivery import Delivery
@@ -84,6 +84,7 @@ async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
     """Run a node until it is told to stop, and drain it. Raises the bug that ended it."""
     for warning in config.warnings:
         log.warning(warning)
+    failpoints.arm(config.testing.failpoints)
     with datadir.hold(data_dir, demo=demo) as held, bound(config) as sockets:
         token = config.management.token or datadir.admin_token(held.path)
         assert token is not None

@@ -10,6 +10,7 @@ from functools import partial
 import trio
 from attrs import evolve, frozen
 
+from dpp import failpoints
 from dpp.actors.asking import until_answered
 from dpp.blobs import BlobKey, Blobs, Label, Stored
 from dpp.logs import get_logger
@@ -51,6 +52,7 @@ class Delivery:
         if not await until_answered("mark_storing", mark):
             zombie_writes_refused_total.labels("mark_storing").inc()
             return LeaseLost()
+        failpoints.hit("deliver.after_mark")
         key = BlobKey.of(claimed.tenant_id, claimed.created_at, claimed.fence)
         label = Label(
             lease_id=claimed.fence.lease_id,
@@ -58,6 +60,7 @@ class Delivery:
             cost=completed.charged,
         )
         there = await until_answered("put", partial(self.blobs.put, key, label, body))
+        failpoints.hit("deliver.after_put")
         if not isinstance(there, Stored):
             log.error("another object lies where the result belongs", key=key.name)
             return FailedByPlatform("another object lies where its result belongs")

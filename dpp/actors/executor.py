@@ -16,7 +16,7 @@ from uuid import uuid4
 import trio
 from structlog.contextvars import bind_contextvars
 
-from dpp import money
+from dpp import failpoints, money
 from dpp.actors.asking import until_answered
 from dpp.actors.attempts import Attempt, Attempts
 from dpp.logs import get_logger
@@ -62,7 +62,9 @@ async def execute(
     bind_contextvars(trace_id=claimed.trace_id, run_id=str(claimed.fence.run_id))
     log.debug("run started", pack_type=claimed.pack_type, attempt=claimed.attempt)
     try:
+        failpoints.hit("execute.before_pack")
         outcome = await perform(attempt, registry.find(claimed.pack_type), result_max_bytes)
+        failpoints.hit("execute.after_pack")
         delivered = await deliver(claimed, outcome)
         if isinstance(delivered, LeaseLost):
             settlement: Settlement = delivered

@@ -19,6 +19,7 @@ from uuid import uuid4
 import trio
 from attrs import define, field
 
+from dpp import failpoints
 from dpp.actors.attempts import Attempts
 from dpp.actors.clock import DatabaseClock
 from dpp.actors.supervisor import GiveUp, supervise
@@ -99,6 +100,7 @@ async def work(  # noqa: PLR0913 - what a tenure is made of
             async with trio.open_nursery() as runs:
                 claim = partial(claimer, here, runs, draining)
                 await supervise("claimer", claim, give_up)  # its bugs end no run
+                failpoints.hit("drain.begin")
                 time_left.deadline = trio.current_time() + drain_s
         hurry.cancel_scope.cancel(reason="runs over")
 
@@ -135,6 +137,7 @@ async def tenure(
         if blameless:
             standing.owed.add(lease)
         with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
+            failpoints.hit("drain.before_end_lease")
             while await store.end_lease(lease, hand_back=blameless):  # noqa: ASYNC110
                 await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
             standing.owed.discard(lease)

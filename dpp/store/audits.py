@@ -47,7 +47,7 @@ def invariant(path: Path) -> Invariant:
 
 async def audit(connection: Connection) -> Audit:
     """Ask every invariant, and for the findings that are open."""
-    async with transaction(connection, BEGIN_AUDIT):
+    async with transaction(connection, begin=BEGIN_AUDIT):
         verdicts = [
             Verdict(
                 one.name, one.claim, tuple(plain(row) for row in await connection.fetch(one.sql))

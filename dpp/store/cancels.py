@@ -24,7 +24,7 @@ async def cancel_run(
 ) -> CancelOutcome | Busy:
     """Cancel a run of this tenant. Idempotent: asked again it answers as the run then is."""
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    async with transaction(connection):
+    async with transaction(connection, "cancel"):
         budget = await lock.fetch_one(connection, tenant_ids=[tenant_id])
         if budget is None and not wait:
             return Busy()

@@ -30,7 +30,7 @@ async def claim_runs(
 ) -> list[Claimed] | LeaseGone:
     """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
     caps = {name: plan.concurrent_runs for name, plan in plans.items()}
-    async with transaction(connection):
+    async with transaction(connection, "claim"):
         turns = await queries.hold_turns.fetch(
             connection,
             lease_id=claim.lease.lease_id,
@@ -62,7 +62,7 @@ async def stamp(connection: Connection, claim: Claim, able: Mapping[str, int | N
 
 async def claimed_under(connection: Connection, lease: NodeLease) -> list[Claimed] | LeaseGone:
     """Return every attempt stamped with this lease, after any open claim under it is over."""
-    async with transaction(connection):
+    async with transaction(connection, "ask_claim"):
         held = await queries.lock_lease.fetch(connection, lease_id=lease.lease_id)
         rows = await queries.claimed_under.fetch(connection, lease_id=lease.lease_id)
     return [claimed(row, lease) for row in rows] if held else LeaseGone()

@@ -30,7 +30,7 @@ async def end_runs(
     """
     tenant_ids = sorted({end.tenant_id for end in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    async with transaction(connection):
+    async with transaction(connection, "settle"):
         budgets = {
             row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
         }
@@ -155,7 +155,7 @@ async def take_back(
     storing: bool = False,
 ) -> int:
     """Requeue or end runs whose attempt was lost, where they are still as seen and free."""
-    async with transaction(connection):
+    async with transaction(connection, "take_back"):
         taken: list[tuple[Fence, int]] = []
         endings: list[Ending] = []
         async for run, ending_id, seq in still_as_seen(
@@ -197,7 +197,7 @@ async def expire_runs(
     connection: Connection, seen: Sequence[Seen], ending_ids: Sequence[UUID]
 ) -> int:
     """End runs EXPIRED that still wait and were never started."""
-    async with transaction(connection):
+    async with transaction(connection, "expire"):
         endings: list[Ending] = []
         async for run, ending_id, seq in still_as_seen(
             connection, seen, ending_ids, endings, expired=True

@@ -16,7 +16,7 @@ async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[s
 
     Asked again it changes nothing.
     """
-    async with transaction(connection):
+    async with transaction(connection, "quarantine"):
         return await set_aside(connection, seen, evidence)
 
 

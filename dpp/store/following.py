@@ -24,7 +24,7 @@ async def follow(
 
     Asked again, nothing doubles.
     """
-    async with transaction(connection, BEGIN_BOUNDED):
+    async with transaction(connection, begin=BEGIN_BOUNDED):
         if events:
             await store_events(connection, events)
         canceled = (

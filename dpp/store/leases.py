@@ -20,7 +20,7 @@ async def take_lease(
     connection: Connection, lease: NodeLease, *, lease_s: float, hand_back: Sequence[NodeLease]
 ) -> datetime:
     """Insert the lease row, after ending tenures that an outage kept open: their runs are free."""
-    async with transaction(connection):
+    async with transaction(connection, "take_lease"):
         for owed in hand_back:
             await queries.end_lease.fetch(connection, lease_id=owed.lease_id)
             await queries.hand_back_lease.fetch(connection, lease_id=owed.lease_id)
@@ -36,7 +36,7 @@ async def take_lease(
 
 async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: float) -> Renewal:
     """Move `lease_until` if the lease still lives, and tell which attempts are stamped with it."""
-    async with transaction(connection):
+    async with transaction(connection, "renew_lease"):
         await queries.lock_lease_to_renew.fetch(connection, lease_id=lease.lease_id)
         held = await queries.renew_lease.fetch(connection, lease_id=lease.lease_id, lease_s=lease_s)
         if held:
@@ -56,7 +56,7 @@ async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool
     Returns how many it could not hand back, because somebody holds them.
     """
     left = 0
-    async with transaction(connection):
+    async with transaction(connection, "end_lease"):
         await queries.end_lease.fetch(connection, lease_id=lease.lease_id)
         if hand_back:
             row = await queries.hand_back_lease.fetch_one(connection, lease_id=lease.lease_id)
@@ -68,7 +68,7 @@ async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool
 
 async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:
     """Delete the lease rows of this node's earlier tenures; waits for claims in flight."""
-    async with transaction(connection):
+    async with transaction(connection, "end_earlier"):
         rows = await queries.end_earlier_leases.fetch(
             connection, node_id=lease.node_id, lease_id=lease.lease_id
         )
@@ -77,6 +77,6 @@ async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:
 
 async def reap_lease(connection: Connection) -> NodeLease | None:
     """Delete one lapsed lease row that nobody holds."""
-    async with transaction(connection):
+    async with transaction(connection, "reap_lease"):
         row = await queries.reap_lease.fetch_one(connection)
     return None if row is None else NodeLease(row["lease_id"], row["node_id"])

@@ -15,7 +15,7 @@ from dpp.store.transactions import transaction
 
 async def mark(connection: Connection, fence: Fence) -> bool:
     """Make the run the reconciler's; False = the attempt was lost. Asked again it says the same."""
-    async with transaction(connection):
+    async with transaction(connection, "mark_storing"):
         row = await queries.mark_storing.fetch_one(
             connection,
             run_id=fence.run_id,

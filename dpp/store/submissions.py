@@ -30,7 +30,7 @@ async def submit_runs(
     """
     tenant_ids = sorted({submission.tenant_id for submission in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    async with transaction(connection):
+    async with transaction(connection, "submit"):
         budgets = {
             row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
         }

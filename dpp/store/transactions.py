@@ -10,9 +10,11 @@ needs state of the session, so it works behind a transaction-mode pooler.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 
+from dpp import failpoints
 from dpp.store.connections import Connection
 from dpp.store.sqlstates import Fault, classify_commit
 
@@ -38,15 +40,33 @@ class CommitRefused(Exception):  # the server's word, not ours
 
 
 @asynccontextmanager
-async def transaction(connection: Connection, begin: str = BEGIN) -> AsyncIterator[None]:
-    """Commit what the block did, or nothing. Raises `CommitUnknown` where it cannot be told."""
+async def transaction(
+    connection: Connection, name: str = "", begin: str = BEGIN
+) -> AsyncIterator[None]:
+    """Commit what the block did, or nothing. Raises `CommitUnknown` where it cannot be told.
+
+    `name`: of its failpoints, where money or leases hang on it.
+    """
+    at = partial(reach, connection, name) if name else nowhere
+    at("begin")
     await connection.execute(begin)
     try:
         yield
+        at("before_commit")
     except BaseException:
         await roll_back(connection)
         raise
     await commit(connection)
+    at("after_commit")
+
+
+def reach(connection: Connection, name: str, moment: str) -> None:
+    """Be at one of a transaction's failpoints."""
+    failpoints.hit(f"{name}.{moment}", connection.terminate)
+
+
+def nowhere(_: str) -> None:
+    """Be at no failpoint."""
 
 
 async def commit(connection: Connection) -> None:

@@ -652,7 +652,7 @@ BROKEN = {
         'differ from http.listen = "127.0.0.1:8080" (default)',
     ),
     "testing.failpoints": (
-        '[node]\nprofile = "production"\n[testing]\nfailpoints = ["settle.commit=exit"]\n',
+        '[node]\nprofile = "production"\n[testing]\nfailpoints = ["settle.before_commit:exit"]\n',
         'be empty beside node.profile = "production"',
     ),
     "s3.endpoint_url": (
