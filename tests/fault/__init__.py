@@ -1,0 +1,1 @@
+"""Faults on real processes: what dies, hangs or is cut, and both judges of the books after it."""
