@@ -13,12 +13,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from dpp import accounts
 from dpp.accounts import identity
@@ -40,6 +41,7 @@ class Cluster:
     host: str
     user: str
     stop: Callable[[], None]
+    crash: Callable[[signal.Signals], None]  # SIGQUIT or SIGKILL, and start again on the same data
 
 
 def start_cluster(directory: Path | None = None, *, max_connections: int = 100) -> Cluster:
@@ -66,23 +68,58 @@ def start_cluster(directory: Path | None = None, *, max_connections: int = 100) 
     files.init(here, "--no-sync")
     files.write_config(here)
     files.make_sockets(here)
-    with (base / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [*files.postgres_command(here, max_connections=max_connections), "--fsync=off"],
-            cwd="/",
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            # One system call, whose function was looked up before.
-            preexec_fn=partial(_prctl, PR_SET_PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
-            **identity(child),
-        )
-    stop = partial(_stop, server, base)
-    atexit.register(stop)
-    _wait_until_ready(server, here.data / "postmaster.pid", base / "log")
-    return Cluster(str(here.sockets), "postgres", stop)
+    server = Server(here, base, max_connections)
+    server.start()
+    atexit.register(server.stop)
+    return Cluster(str(here.sockets), "postgres", server.stop, server.crash)
+
+
+@define(eq=False)
+class Server:
+    """The server process, through its deaths."""
+
+    here: files.Cluster
+    base: Path
+    max_connections: int
+    _process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start and wait until it is ready."""
+        command = files.postgres_command(self.here, max_connections=self.max_connections)
+        with (self.base / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--fsync=off"],
+                cwd="/",
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # One system call, whose function was looked up before.
+                preexec_fn=partial(_prctl, PR_SET_PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
+                **identity(self.here.child),
+            )
+        _wait_until_ready(self._process, self.here.data / "postmaster.pid", self.base / "log")
+
+    def crash(self, number: signal.Signals) -> None:
+        """End it without a checkpoint, and start it again: it recovers from its log."""
+        self._process.send_signal(number)
+        self._process.wait(START_S)
+        for _ in range(START_S * 10):  # backends may outlive a killed postmaster for a moment
+            try:
+                self.start()
+            except AssertionError:
+                time.sleep(0.1)  # noqa: TID251 - no loop runs here
+            else:
+                return
+        raise AssertionError((self.base / "log").read_text(errors="replace")[-2000:])
+
+    def stop(self) -> None:
+        """End it, and delete everything."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT)  # nothing on disk is worth a checkpoint
+            self._process.wait(START_S)
+        shutil.rmtree(self.base, ignore_errors=True)
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], pid_file: Path, log: Path) -> None:
@@ -97,10 +134,3 @@ def _wait_until_ready(server: subprocess.Popen[bytes], pid_file: Path, log: Path
             server.wait(0.01)
             break
     raise AssertionError(log.read_text(errors="replace"))
-
-
-def _stop(server: subprocess.Popen[bytes], base: Path) -> None:
-    if server.poll() is None:
-        server.send_signal(signal.SIGQUIT)  # nothing on disk is worth a checkpoint
-        server.wait(START_S)
-    shutil.rmtree(base, ignore_errors=True)

@@ -95,6 +95,7 @@ class Trial:
                 senders.start_soon(self.load.send, self.node.url, tenant, stop)
             senders.start_soon(self.beside, stop)
             with trio.move_on_after(LOAD_S):
+                await trio.lowlevel.checkpoint()
                 while self.node.running:  # noqa: ASYNC110
                     await trio.sleep(0.02)
             stop.set()
