@@ -14,7 +14,7 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench bench-frozen chaos lock schema env clean
+.PHONY: help demo test lint bench bench-frozen chaos mutants lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
 	@echo "make chaos   a storm over three nodes; SECONDS=600 SEED=7 sets its length and repeats it"
+	@echo "make mutants every seeded bug, and whether the tests catch it"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
 	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
 	@echo "make env     .venv alone, which all of the above make first"
@@ -42,6 +43,9 @@ bench: env
 
 bench-frozen: env
 	@$(bin)/python -m bench.frozen $(ARGS)
+
+mutants: env
+	@$(bin)/python -m tests.fault.mutants.run $(ARGS)
 
 chaos: env
 	@$(bin)/python -m tests.fault.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

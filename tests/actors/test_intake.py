@@ -65,6 +65,24 @@ async def test_a_submission_is_created_and_the_claimer_hears_of_it(
     assert front.queued == ["acme"]
 
 
+async def test_what_waits_when_the_node_drains_is_committed_and_answered(
+    autojump_clock: MockClock,
+) -> None:
+    admitted: list[Admission] = []
+
+    async with trio.open_nursery() as clients, open_intake() as front:
+        front.store.faults.fail("submit_runs", Fault(before_s=1), nth=1)
+
+        async def submit() -> None:
+            admitted.append(await front.desk.submit(asked()))
+
+        for _ in range(3):
+            clients.start_soon(submit)
+            await trio.sleep(0.1)  # the first is on its way; the others wait in the mailbox
+
+    assert [type(one) for one in admitted] == [Created] * 3
+
+
 async def test_a_refusal_queues_nothing(autojump_clock: MockClock) -> None:
     async with open_intake() as front:
         admission = await front.desk.submit(asked(max_cost=11_000_000))
