@@ -109,7 +109,6 @@ UNUSED = (
     "database.max_overflow",
     "database.durability",
     "database.socket_group",
-    "audit.interval_s",
     "runs.result_retention_days",
     "runs.run_retention_days",
     "runs.key_retention_days",

@@ -29,6 +29,8 @@ TRANSACTIONS: Final = (
     "mark_storing",
     "transfer",
     "quarantine",
+    "open_findings",
+    "resolve",
 )
 MOMENTS: Final = ("begin", "before_commit", "after_commit")
 POINTS: Final = frozenset(f"{name}.{moment}" for name in TRANSACTIONS for moment in MOMENTS) | {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECONCILED = ("rolled_forward", "missing", "not_verified")
+FOUND = ("write_refused", "object_not_asked", "object_not_verified")  # beside what the audit finds
 STATUSES = ("COMPLETED", "FAILED", "CANCELED", "EXPIRED")
 OTHER = "other"  # the label of what a client made up
 # A commit takes 1 to 5 ms; its limits are 2 s for a lock and 15 s for a transaction.
@@ -92,6 +93,14 @@ reconciled_total = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+findings_open = Gauge(
+    "dpp_findings_open",
+    "Findings that wait for an operator, in the whole database; the auditor counts them.",
+    registry=REGISTRY,
+)
+findings_total = Counter(
+    "dpp_findings_total", "Findings that this node opened.", ("invariant",), registry=REGISTRY
+)
 claims_total = Counter("dpp_claims_total", "Runs that this node claimed.", registry=REGISTRY)
 runs_ended_total = Counter(
     "dpp_runs_ended_total", "Runs that this node ended.", ("status", "pack"), registry=REGISTRY
@@ -146,8 +155,9 @@ def declare(
     loops: Iterable[str] = (),
     verbs: Iterable[str] = (),
     packs: Iterable[str] = (),
+    invariants: Iterable[str] = (),
 ) -> None:
-    """Make the series of these actors, loops, store verbs and packs. Called once, at the start."""
+    """Make the series of these actors, loops, verbs, packs, invariants. Called once, at start."""
     for loop in loops:
         succeeded(loop)
     for actor in actors:
@@ -162,6 +172,8 @@ def declare(
             runs_ended_total.labels(status, pack)
     for outcome in RECONCILED:
         reconciled_total.labels(outcome)
+    for invariant in (*invariants, *FOUND):
+        findings_total.labels(invariant)
     # What an alert on errors divides by, before the first request.
     for code in ("200", "500", "503"):
         http_requests_total.labels("GET", OTHER, code)

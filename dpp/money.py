@@ -16,13 +16,14 @@ AMOUNT_MAX = Micros(
 ZERO = Micros(0)
 GRAMMAR = re.compile(r"(0|[1-9][0-9]{0,6})(?:\.([0-9]{1,6}))?", re.ASCII)
 ALLOWED = 'a decimal string such as "1.00" or "0.000125": at most 6 decimals, at most 1000000'
+ALLOWED_SIGNED = 'a decimal string such as "1.00" or "-0.05": at most 6 decimals, at most 1000000'
 
 
 class NotMoney(ValueError):
     """The text is no amount by the grammar; the message says what is allowed."""
 
-    def __init__(self) -> None:
-        super().__init__(f"must be {ALLOWED}")
+    def __init__(self, allowed: str = ALLOWED) -> None:
+        super().__init__(f"must be {allowed}")
 
 
 def parse(text: object) -> Micros:
@@ -35,6 +36,17 @@ def parse(text: object) -> Micros:
     if micros > AMOUNT_MAX:
         raise NotMoney
     return micros
+
+
+def parse_signed(text: object) -> Micros:
+    """Read an amount that may have a sign before it, as only an adjust's has."""
+    if not isinstance(text, str):
+        raise NotMoney(ALLOWED_SIGNED)
+    try:
+        micros = parse(text[1:] if text[:1] in {"+", "-"} else text)
+    except NotMoney:
+        raise NotMoney(ALLOWED_SIGNED) from None
+    return Micros(-micros if text[0] == "-" else micros)
 
 
 def show(micros: int) -> str:

@@ -15,11 +15,13 @@ from uuid import UUID
 from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
+from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.money import Micros
 from dpp.pricing import Appraisal
+from dpp.resolutions import Resolving, Unresolved
 from dpp.runs import Run, Status
 from dpp.settlement import End, Settlement
 
@@ -230,16 +232,20 @@ CancelOutcome: TypeAlias = CancelAsked | Ended | RunUnknown
 
 @frozen
 class Verdict:
-    """One invariant of the audit: what it claims, and the first offenders (none = it holds)."""
+    """One invariant of the audit: what it claims, and the first offenders (none = it holds).
+
+    `accepted`: how many more there are that an operator accepted as they are.
+    """
 
     name: str
     claim: str
     offenders: tuple[Mapping[str, Any], ...]
+    accepted: int = 0
 
 
 @frozen
 class Finding:
-    """An open finding: an invariant, whom it concerns, and the evidence."""
+    """A finding: an invariant, whom it concerns, the evidence; once resolved, how and by whom."""
 
     finding_id: UUID
     invariant: str
@@ -247,6 +253,8 @@ class Finding:
     tenant_id: str | None
     evidence: Mapping[str, Any]
     opened_at: datetime
+    resolved_at: datetime | None = None
+    resolution: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -260,6 +268,43 @@ class Audit:
     def ok(self) -> bool:
         """Say whether every invariant holds and no finding is open."""
         return not self.findings and not any(verdict.offenders for verdict in self.verdicts)
+
+
+@frozen(kw_only=True)
+class AuditedPage:
+    """One look of the auditor, over one snapshot.
+
+    `marks`: of the tenants that moved, where they are now. `offences`: what no finding tells of
+    yet. `after`: where the next page begins, None = the pass is over.
+    """
+
+    marks: Mapping[str, Mark]
+    offences: tuple[Offence, ...]
+    after: str | None
+    findings_open: int
+
+
+@frozen
+class Resolved:
+    """The finding is resolved, as asked; `frozen`: its tenant still is, by another finding."""
+
+    finding: Finding
+    frozen: bool
+
+
+@frozen
+class ResolvedAlready:
+    """Somebody resolved the finding before, in another way."""
+
+    finding: Finding
+
+
+@frozen
+class FindingUnknown:
+    """There is no such finding."""
+
+
+ResolveOutcome: TypeAlias = Resolved | ResolvedAlready | FindingUnknown | Unresolved
 
 
 @frozen
@@ -412,6 +457,28 @@ class Reconciling(Protocol):
         ...
 
 
+class Auditing(Protocol):
+    """What the auditor asks."""
+
+    async def audit_page(
+        self, marks: Mapping[str, Mark], *, after: str, tenants_max: int, facts_max: int
+    ) -> AuditedPage:
+        """Look at what moved since these marks, of tenants by name behind `after`; it is bounded.
+
+        Reads, and as a role that cannot write.
+        """
+        ...
+
+    async def open_findings(
+        self, tenant_id: str, offences: Sequence[Offence], mark: Mark
+    ) -> list[Finding]:
+        """Look at these offences of a tenant again, under its budget lock, and open their findings.
+
+        Those that are none any more are left out; the first freezes the tenant's new submissions.
+        """
+        ...
+
+
 class Following(Protocol):
     """What the follower asks."""
 
@@ -483,7 +550,19 @@ class Admin(Protocol):
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome: ...
 
-    async def list_findings(self) -> list[Finding]: ...
+    async def tenant_of_run(self, run_id: UUID) -> str | None:
+        """Return whose run this is; None = there is no such run."""
+        ...
+
+    async def list_findings(self) -> list[Finding]:
+        """Return the findings that are open, oldest first."""
+        ...
+
+    async def get_finding(self, finding_id: UUID) -> Finding | None: ...
+
+    async def resolve_finding(self, asked: Resolving) -> ResolveOutcome:
+        """Do what an operator decided about an open finding; the last one thaws its tenant."""
+        ...
 
     async def list_nodes(self) -> list[Node]: ...
 
@@ -498,6 +577,7 @@ class Store(
     Reaping,
     Storing,
     Reconciling,
+    Auditing,
     Following,
     Reads,
     Cancels,

@@ -99,6 +99,7 @@ class Ending:
             self.status is Status.FAILED
             and self.failure is not None
             and self.failure.code not in FREE
+            and self.failure.code is not ErrorCode.RESOLVED_BY_OPERATOR  # that one may void, too
         )  # fmt: skip
         return "settle" if by_itself else "void"
 

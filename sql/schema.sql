@@ -113,6 +113,7 @@ CREATE TABLE dpp.transfers (
     created_at timestamp with time zone NOT NULL,
     CONSTRAINT transfers_amount CHECK (((amount > 0) OR ((kind = 'adjust'::text) AND (amount <> 0)))),
     CONSTRAINT transfers_kind CHECK ((kind = ANY (ARRAY['deposit'::text, 'withdraw'::text, 'refund'::text, 'adjust'::text]))),
+    CONSTRAINT transfers_reason CHECK (((kind <> ALL (ARRAY['refund'::text, 'adjust'::text])) OR (COALESCE(reason, ''::text) <> ''::text))),
     CONSTRAINT transfers_subject CHECK (((kind = 'refund'::text) = (run_id IS NOT NULL)))
 );
 

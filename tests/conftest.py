@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import asyncpg
 import pytest
 from attrs import frozen
+from hypothesis import settings
 
 from dpp.plans import Plan
 from dpp.pricing import FeeRule
@@ -26,6 +27,10 @@ from tests.node_process import NodeProcess, node_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+# No example fails because the machine was busy; a failing one prints what repeats it.
+settings.register_profile("shared machine", deadline=None, print_blob=True)
+settings.load_profile("shared machine")
 
 TEMPLATE = "dpp_template"
 FREE = FeeRule(floor=0, percent_ppm=0, cap=0)

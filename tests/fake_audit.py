@@ -21,7 +21,7 @@ def audit(rows: Rows) -> Audit:
         Verdict(name, claim_of(name), tuple(offenders(rows)))
         for name, offenders in sorted(INVARIANTS.items())
     )
-    return Audit(verdicts, tuple(rows.findings))
+    return Audit(verdicts, tuple(one for one in rows.findings if one.resolved_at is None))
 
 
 def claim_of(name: str) -> str:
@@ -46,7 +46,8 @@ def budgets_equal_ledger(rows: Rows) -> Offenders:
         for fact in ledger:
             sums[fact.kind] += fact.amount
             spent += fact.cost or 0
-        deposited = sums["deposit"] - sums["withdraw"]
+        deposited = sums["deposit"] - sums["withdraw"] + sums["adjust"]
+        spent -= sums["refund"]
         held = sums["reserve"] - sums["settle"] - sums["void"]
         folded = deposited, deposited - held - spent, held, spent
         seqs = [fact.seq for fact in ledger]
@@ -96,7 +97,8 @@ def rows_agree(rows: Rows) -> Offenders:
 def kind_agrees(ending: Ending, minimum_fee: int) -> bool:
     if ending.kind == "void":
         return ending.cost == 0 and ending.status is not Status.COMPLETED
-    failed_cheap = ending.status is Status.FAILED and ending.cost < minimum_fee
+    by_operator = ending.failure is not None and ending.failure.code == "resolved_by_operator"
+    failed_cheap = ending.status is Status.FAILED and ending.cost < minimum_fee and not by_operator
     return ending.status is not Status.EXPIRED and not failed_cheap
 
 
@@ -126,13 +128,24 @@ def usage_equals_endings(rows: Rows) -> Offenders:
 
 
 def totals_conserve(rows: Rows) -> Offenders:
-    moved = sum(
-        row.posting.amount if row.posting.kind.value == "deposit" else -row.posting.amount
-        for row in rows.transfers.values()
-    )
+    signs = {"deposit": 1, "withdraw": -1, "refund": 0, "adjust": 1}
+    postings = [row.posting for row in rows.transfers.values()]
+    moved = sum(signs[one.kind] * one.amount for one in postings)
     there = sum(b.available + b.held + b.spent for b in rows.budgets.values())
     if moved != there:
         yield {"moved": moved, "there": there}
+
+
+def refunds_within_cost(rows: Rows) -> Offenders:
+    for of in {(row.posting.tenant_id, row.posting.run_id) for row in rows.transfers.values()}:
+        tenant_id, run_id = of
+        if run_id is None:
+            continue
+        ended = rows.endings.get(run_id)
+        if ended is None or ended.ending.tenant_id != tenant_id:
+            yield {"tenant_id": tenant_id, "run_id": str(run_id), "cost": None}
+        elif rows.refunded(run_id) > ended.ending.cost:
+            yield {"tenant_id": tenant_id, "run_id": str(run_id), "cost": ended.ending.cost}
 
 
 INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
@@ -146,4 +159,5 @@ INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "08_results_present": results_present,
     "09_usage_equals_endings": usage_equals_endings,
     "10_totals_conserve": totals_conserve,
+    "11_refunds_within_cost": refunds_within_cost,
 }

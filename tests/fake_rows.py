@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from dpp.admission import Account, Created, Submission
 from dpp.leases import Fence, NodeLease
-from dpp.ledger import Budget, Entry, Kind, Posting
+from dpp.ledger import SIGNS, Budget, Entry, Kind, Posting, RefundableRun
 from dpp.money import Micros
 from dpp.plans import WINDOW_S
 from dpp.ports import Finding, RunEvent, Seen
@@ -242,13 +242,25 @@ class Rows:
         self._use(ending, now)
 
     def write_transfer(self, posting: Posting, now: datetime) -> None:
-        budget = self.budgets[posting.tenant_id]
-        signed = posting.amount if posting.kind is Kind.DEPOSIT else -posting.amount
+        budget, signs = self.budgets[posting.tenant_id], SIGNS[posting.kind]
         row = TransferRow(posting=posting, seq=budget.seq + 1, created_at=now)
         self.transfers[posting.tenant_id, posting.reference] = row
-        budget.deposited += signed
-        budget.available += signed
+        budget.deposited += signs.deposited * posting.amount
+        budget.available += signs.available * posting.amount
+        budget.spent += signs.spent * posting.amount
         self._next_seq(budget, row.seq)
+
+    def refundable(self, tenant_id: str, run_id: UUID | None) -> RefundableRun | None:
+        """Return what a refund of a run is decided by; None = the tenant has no such run."""
+        if run_id is None or self.run(tenant_id, run_id) is None:
+            return None
+        ended, refunded = self.endings.get(run_id), self.refunded(run_id)
+        return RefundableRun(None if ended is None else ended.ending.cost, refunded)
+
+    def refunded(self, run_id: UUID) -> Micros:
+        postings = (row.posting for row in self.transfers.values())
+        refunds = (one for one in postings if one.kind is Kind.REFUND and one.run_id == run_id)
+        return Micros(sum(one.amount for one in refunds))
 
     def requeue(self, fence: Fence, spent: int, now: datetime) -> bool:
         """Let an attempt wait again; a run whose cancel was asked is never requeued."""
@@ -400,5 +412,5 @@ def of_resolution(row: EndingRow) -> Entry:
 
 def of_transfer(row: TransferRow) -> Entry:
     of = row.posting
-    names = {"reference": of.reference, "reason": of.reason}
+    names = {"reference": of.reference, "reason": of.reason, "run_id": of.run_id}
     return entry(row.seq, of.kind.value, of.amount, row.created_at, **names)

@@ -17,6 +17,7 @@ import trio
 
 from dpp import admission, ledger, settlement
 from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
+from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse, NodeLease, Requeue
 from dpp.ledger import (
@@ -24,17 +25,16 @@ from dpp.ledger import (
     EarlierTransfer,
     Entry,
     Kind,
-    Overdrawn,
     Posted,
     Posting,
     PostingOutcome,
-    ReferenceReused,
     TenantUnknown,
 )
 from dpp.money import ZERO, Micros
 from dpp.plans import Plans
 from dpp.ports import (
     Audit,
+    AuditedPage,
     CancelAsked,
     CancelOutcome,
     Changes,
@@ -49,6 +49,7 @@ from dpp.ports import (
     NewTenant,
     Node,
     Renewal,
+    ResolveOutcome,
     RunEvent,
     RunUnknown,
     Seen,
@@ -56,9 +57,10 @@ from dpp.ports import (
     TenantExists,
     Watch,
 )
+from dpp.resolutions import Resolving
 from dpp.runs import TERMINAL, Run, Status, StoredResult
 from dpp.settlement import End, Settlement
-from tests import fake_audit
+from tests import fake_audit, fake_auditing, fake_resolutions
 from tests.fake_faults import Faults
 from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, Rows, TenantRow
 
@@ -460,7 +462,7 @@ class FakeStore:
         self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
     ) -> bool:
         def body() -> bool:
-            if any((f.invariant, f.subject) == (invariant, subject) for f in self.rows.findings):
+            if any((f.invariant, f.subject) == (invariant, subject) for f in self._open_findings()):
                 return False
             finding = Finding(uuid4(), invariant, subject, tenant_id, dict(evidence), self.now())
             self.rows.findings.append(finding)
@@ -488,6 +490,30 @@ class FakeStore:
         return await self.faults.run(
             "keep_store_id", lambda: self.rows.stores.setdefault(name, store_id)
         )
+
+    # auditor
+
+    async def audit_page(
+        self, marks: Mapping[str, Mark], *, after: str, tenants_max: int, facts_max: int
+    ) -> AuditedPage:
+        def body() -> AuditedPage:
+            return fake_auditing.page(
+                self.rows, marks, after=after, tenants_max=tenants_max, facts_max=facts_max
+            )
+
+        return await self.faults.run("audit_page", body)
+
+    async def open_findings(
+        self, tenant_id: str, offences: Sequence[Offence], mark: Mark
+    ) -> list[Finding]:
+        ids = [uuid4() for _ in offences]
+
+        def body() -> list[Finding]:
+            return fake_auditing.open_findings(
+                self.rows, tenant_id, offences, mark, ids, self.now()
+            )
+
+        return await self.faults.run("open_findings", body, waits_for=[tenant_id])
 
     # follower
 
@@ -713,8 +739,29 @@ class FakeStore:
             "post_transfer", lambda: self._post(posting), waits_for=[posting.tenant_id]
         )
 
+    async def tenant_of_run(self, run_id: UUID) -> str | None:
+        def body() -> str | None:
+            row = self.rows.submissions.get(run_id)
+            return None if row is None else row.asked.tenant_id
+
+        return await self.faults.run("tenant_of_run", body)
+
     async def list_findings(self) -> list[Finding]:
-        return await self.faults.run("list_findings", lambda: list(self.rows.findings))
+        return await self.faults.run("list_findings", self._open_findings)
+
+    async def get_finding(self, finding_id: UUID) -> Finding | None:
+        def body() -> Finding | None:
+            return next((one for one in self.rows.findings if one.finding_id == finding_id), None)
+
+        return await self.faults.run("get_finding", body)
+
+    async def resolve_finding(self, asked: Resolving) -> ResolveOutcome:
+        return await self.faults.run(
+            "resolve_finding", lambda: fake_resolutions.resolve(self.rows, asked, self.now())
+        )
+
+    def _open_findings(self) -> list[Finding]:
+        return [one for one in self.rows.findings if one.resolved_at is None]
 
     async def list_nodes(self) -> list[Node]:
         def body() -> list[Node]:
@@ -747,12 +794,14 @@ class FakeStore:
         row = self.rows.transfers.get((posting.tenant_id, posting.reference))
         earlier = None
         if row is not None:
-            earlier = EarlierTransfer(row.posting.kind.value, row.posting.amount)
-        decided = ledger.decide(posting, Micros(budget.available), earlier)
-        if isinstance(decided, Overdrawn | ReferenceReused):
-            return decided
-        if decided:
+            of = row.posting
+            earlier = EarlierTransfer(of.kind.value, of.amount, of.run_id)
+        run = self.rows.refundable(posting.tenant_id, posting.run_id)
+        decided = ledger.decide(posting, ledger.Read(Micros(budget.available), earlier, run))
+        if decided is True:
             self.rows.write_transfer(posting, self.now())
+        elif decided is not False:
+            return decided
         return Posted(budget.as_budget())
 
     def _tenant(self, tenant_id: str) -> Tenant | None:

@@ -7,7 +7,7 @@ meanwhile. Going round it is what makes claiming fair, however long one tenant's
 Against dead tuples each tenant has a low bound per priority: the lowest `available_at` of the last
 claim from there, since what lies below was claimed. A bound may hide a run that committed late; so
 every refresh forgets the bounds and scans, as often as that takes no more than 5 % of the time, at
-most once a second. Pure: time comes in as an argument.
+most once a second and at least every few. Pure: time comes in as an argument.
 """
 
 from collections import OrderedDict
@@ -23,6 +23,9 @@ from dpp.ports import Claimed, Turn
 PRIORITIES = 10
 REFRESH_S = 1.0  # what a lost hint may cost
 REFRESH_SHARE = 0.05  # of the time, in which dead tuples are walked over
+# What was measured is wall time: a stall of this node or of the database counts in it, and is no
+# reason to leave runs lying. A scan that truly takes longer than 0.15 s has a larger share instead.
+PAUSE_MAX_S = 3.0
 TENANTS_MAX = 100_000  # 10 MB; who does not fit is found by a later scan
 
 
@@ -103,5 +106,6 @@ class Ring:
     def spent(self, seconds: float) -> None:
         """Count what a refresh cost: its scan, and each claim that went without bounds for it."""
         self._spent_s += seconds
-        pause_s = max(REFRESH_S, self._spent_s / REFRESH_SHARE) * self._random.uniform(1.0, 1.2)
+        pause_s = min(max(REFRESH_S, self._spent_s / REFRESH_SHARE), PAUSE_MAX_S)
+        pause_s *= self._random.uniform(1.0, 1.2)  # nodes that scan in step ask the same at once
         self._due_at = self._refreshed_at + pause_s

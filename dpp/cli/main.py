@@ -32,6 +32,8 @@ for command in (
     key.key,
     money.deposit,
     money.withdraw,
+    money.refund,
+    money.adjust,
     run.run,
     audit.audit,
     migrate.migrate,

@@ -19,11 +19,16 @@ TODO: Mapping[str, str] = {
     "max-cost-too-low": "Raise --max-cost to at least what is required.",
     "max-cost-too-high": "Lower --max-cost, or give the tenant another plan.",
     "tenant-suspended": "`dpp tenant resume TENANT` lets it submit again.",
-    "tenant-frozen": "`dpp audit` shows the open finding.",
+    "tenant-frozen": "`dpp audit list` shows the open finding.",
+    "finding-resolved": "`dpp audit show ID` shows how, by whom and why.",
+    "run-ended": "`dpp audit show ID` shows the evidence; --accept resolves the finding.",
+    "resolution-unfit": "`dpp audit show ID` shows what is wrong.",
     "internal-error": "Report it with the lines of the log.",
     "unauthorized": "Check --api-key or DPP_API_KEY; `dpp key create TENANT` makes another key.",
     "tenant-exists": "`dpp tenant show TENANT` shows it; `dpp key create TENANT` makes it a key.",
     "reference-reused": "Use another --reference for another transfer.",
+    "refund-too-high": "Refund at most what is left; what is more than that is an adjust.",
+    "run-not-finished": "Wait for its end (`dpp run wait RUN`), or end it (`dpp run cancel RUN`).",
     "idempotency-key-reused": "Use another --idempotency-key for another request.",
     "quota-exceeded": "Wait as long as it says, or give the tenant another plan.",
     "temporary-reduced-capacity": "Ask the same again: what happened already is not done twice.",
@@ -36,6 +41,8 @@ ADMIN_TODO: Mapping[str, str] = {
     "unauthorized": "Name the node's data directory with --data-dir, or its token in"
     " DPP_ADMIN_TOKEN.",
     "quota-exceeded": "Wait as long as it says.",
+    "not-found": "Look what there is: `dpp tenant list`, `dpp key list TENANT`,"
+    " `dpp run list --tenant TENANT`, `dpp audit list`.",
 }
 # What the user typed for a member of a request.
 TYPED: Mapping[str, str] = {
@@ -43,6 +50,8 @@ TYPED: Mapping[str, str] = {
     "/plan": "PLAN",
     "/deposit_usd": "--deposit",
     "/amount_usd": "USD",
+    "/cost_usd": "--settle",
+    "/run_id": "RUN",
     "/reference": "--reference",
     "/operator": "--operator",
     "/reason": "--reason",

@@ -22,6 +22,7 @@ LEDGER = ("seq", "kind", *USD, "run_id", "reference", "created_at")
 RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
 TENANTS = ("tenant_id", "plan", "state", *BUDGET)
 KEYS = ("key_id", "state", "scopes", "created_at", "expires_at")
+FINDINGS = ("finding_id", "invariant", "subject", "tenant_id", "opened_at")
 OFFENDERS_SHOWN = 5
 
 Documents = Iterable[Mapping[str, Any]]
@@ -142,13 +143,46 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
         offenders = one.get("offenders") or ()
         for offender in offenders[:OFFENDERS_SHOWN]:
             out.say(f"{one.get('name')}: {_line(offender)}")
+        if one.get("accepted"):
+            out.say(f"{one.get('name')}: {one.get('accepted')} accepted")
         if len(offenders) > OFFENDERS_SHOWN:
             out.say(f"{one.get('name')}: and {len(offenders) - OFFENDERS_SHOWN} more")
     for finding in audit.get("findings", ()):
-        out.say(f"open finding: {_line(finding)}")
+        out.say(f"open finding: {_line(_named(finding))}")
     holding = sum(1 for row in rows if row[1] == "yes")
     verdict = "ok" if audit.get("ok") else "NOT ok"
     out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold")
+
+
+def _named(finding: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what names a finding; `dpp audit show` has the rest."""
+    return {name: finding[name] for name in FINDINGS if finding.get(name) is not None}
+
+
+def show_findings(out: Output, findings: Documents) -> None:
+    """Print a list of findings for people."""
+    rows = [
+        (*map(finding.get, FINDINGS[:-1]), when(finding.get("opened_at"))) for finding in findings
+    ]
+    out.table(FINDINGS, rows, ids=("finding_id", "subject"), spare=("opened_at", "tenant_id"))
+
+
+def show_finding(out: Output, finding: Mapping[str, Any]) -> None:
+    """Print a finding with its evidence, what offends a line a member, and its resolution."""
+    evidence = dict(finding.get("evidence") or {})
+    offender = evidence.pop("offender", None) or {}
+    resolution = finding.get("resolution") or {}
+    out.pairs({
+        "finding": finding.get("finding_id"),
+        "invariant": finding.get("invariant"),
+        "subject": finding.get("subject"),
+        "tenant": finding.get("tenant_id"),
+        "opened": when(finding.get("opened_at")),
+        **evidence,
+        **{f"  {name}": "" if value is None else value for name, value in offender.items()},
+        "resolved": when(finding.get("resolved_at")) or "no",
+        **{f"  {name}": value for name, value in resolution.items()},
+    })  # fmt: skip
 
 
 def _line(members: Mapping[str, Any]) -> str:

@@ -83,16 +83,46 @@ class Admin(Connected):
         path = f"{_path(tenant)}/keys/{quote(key_id, safe='')}:revoke"
         return self._transport.post(path, self._body(reason), repeatable=True)
 
+    def run(self, run_id: str) -> Document:
+        """Return whose run this is."""
+        return self._transport.get(f"{ROOT}/runs/{quote(run_id, safe='')}")
+
     def book(
-        self, path: str, tenant: str, amount: str, *, reference: str, reason: str | None = None
+        self,
+        path: str,
+        tenant: str,
+        amount: str,
+        *,
+        reference: str,
+        run_id: str | None = None,
+        reason: str | None = None,
     ) -> Document:
-        """Book a transfer of `path` ("deposits", "withdrawals"), once by its reference."""
-        body = self._body(reason, amount_usd=amount, reference=reference)
+        """Book a transfer, once by its reference; only one of "refunds" names a run.
+
+        `path`: "deposits", "withdrawals", "refunds" or "adjusts".
+        """
+        body = self._body(reason, amount_usd=amount, reference=reference, run_id=run_id)
         return self._transport.post(f"{_path(tenant)}/{path}", body, repeatable=True)
 
     def audit(self) -> Document:
         """Return the verdict on every invariant, and the open findings."""
         return self._transport.get(f"{ROOT}/audit", wait_s=AUDIT_S)
+
+    def findings(self) -> Iterator[Document]:
+        """Yield the findings that are open, oldest first."""
+        yield from self._transport.get(f"{ROOT}/findings")["items"]
+
+    def finding(self, finding_id: str) -> Document:
+        """Return a finding, open or resolved."""
+        return self._transport.get(f"{ROOT}/findings/{quote(finding_id, safe='')}")
+
+    def resolve(
+        self, finding_id: str, how: str, *, cost_usd: str | None = None, reason: str
+    ) -> Document:
+        """Resolve a finding; the same asked again is answered the same."""
+        path = f"{ROOT}/findings/{quote(finding_id, safe='')}:resolve"
+        body = self._body(reason, how=how, cost_usd=cost_usd)
+        return self._transport.post(path, body, repeatable=True)
 
     def _body(self, reason: str | None, **members: object) -> Document:
         """Return a body without what was not given."""

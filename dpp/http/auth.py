@@ -3,22 +3,30 @@
 A key is recognised by its check before anything is looked up. Among well-formed keys there is one
 answer and one amount of work: unknown, wrong, revoked and expired look the same. A key that was
 good is good for at most `CACHE_S` more without asking again, so a revocation is felt everywhere in
-that time; nothing bad is remembered but how often. A key that was good lately is never refused for
-what others guess from its address or at its id. The intake looks again under its lock.
+that time; nothing bad is remembered but how often. The intake looks again under its lock.
+
+Guesses lock nobody out: each key is looked up before it is refused, and only a bad one is told that
+there were too many, so behind a proxy, and on a node that has just started, a good key always comes
+in. The database is kept safe by lanes of so many lookups at a time: a wide one for keys that were
+good lately, a narrow one for unknown keys, the narrowest for those of addresses that guess.
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 from attrs import field, frozen
 
 from dpp import keys
+from dpp.faults import StoreUnavailable
 from dpp.http.limits import Windows
 from dpp.http.problems import Problem, over_quota, unauthorized
 from dpp.keys import PresentedKey
 from dpp.ports import Key
+
+FindKey: TypeAlias = Callable[[str], Awaitable[Key | None]]
+Found: TypeAlias = tuple[Key | None, float]  # and when the store was asked
 
 CACHE_S: Final = 5.0  # a revocation is felt everywhere within this
 CACHED_MAX: Final = 10_000  # keys in use on this node; about 5 MB
@@ -26,6 +34,10 @@ FAILURES_A_MINUTE: Final = (
     60  # of an address: a fleet behind one address with one bad key, not more
 )
 GUESSES_A_MINUTE: Final = 20  # at one key id, from anywhere
+KNOWN_MAX: Final = 64  # lookups at a time of keys that were good: no guess comes here
+UNKNOWN_MAX: Final = 4  # half of the pool, as runs must be read and written meanwhile
+DOUBTED_MAX: Final = 1  # about 1,000 a second: a fleet that shares an address with a guesser
+LOOKUP_WAIT_S: Final = 8.0  # then the node is overloaded: a 503 that is safe to retry
 POLICY: Final = "authentication"
 
 _SCHEME: Final = b"bearer "
@@ -47,17 +59,55 @@ class _Lookup:
     """A question to the store that others wait for too."""
 
     done: trio.Event = field(factory=trio.Event)
-    found: list[Key | None] = field(factory=list)
+    found: list[Found] = field(factory=list)
+
+
+class _Lane:
+    """Asks the store about so many keys at a time, about each once for all that wait for it."""
+
+    def __init__(self, find_key: FindKey, lookups_max: int) -> None:
+        self._find_key = find_key
+        self._places = trio.CapacityLimiter(lookups_max)
+        self._asking: dict[str, _Lookup] = {}
+
+    async def find(self, key_id: str) -> Found:
+        """Return the key; raises `StoreUnavailable`, also when the wait is too long."""
+        with trio.move_on_after(LOOKUP_WAIT_S):
+            return await self._find(key_id)
+        raise StoreUnavailable
+
+    async def _find(self, key_id: str) -> Found:
+        while (lookup := self._asking.get(key_id)) is not None:
+            await lookup.done.wait()
+            if lookup.found:
+                return lookup.found[0]  # else who asked was cancelled or got no answer
+        lookup = self._asking[key_id] = _Lookup()
+        try:
+            async with self._places:
+                await self._ask(key_id, lookup)
+        finally:
+            del self._asking[key_id]
+            lookup.done.set()
+        return lookup.found[0]
+
+    async def _ask(self, key_id: str, lookup: _Lookup) -> None:
+        """Ask to the end: a client that leaves does not free the place of a query that runs on."""
+        asked_at = trio.current_time()
+        with trio.move_on_after(LOOKUP_WAIT_S, shield=True):
+            lookup.found.append((await self._find_key(key_id), asked_at))
+            return
+        raise StoreUnavailable
 
 
 class Authenticator:
     """Knows keys that were good a moment ago; asks the store about all others."""
 
-    def __init__(self, find_key: Callable[[str], Awaitable[Key | None]]) -> None:
-        self._find_key = find_key
+    def __init__(self, find_key: FindKey) -> None:
+        self._known = _Lane(find_key, KNOWN_MAX)
+        self._unknown = _Lane(find_key, UNKNOWN_MAX)
+        self._doubted = _Lane(find_key, DOUBTED_MAX)
         self._good: dict[PresentedKey, tuple[Principal, float]] = {}  # until when, in order of use
         self._failures = Windows()
-        self._asking: dict[str, _Lookup] = {}
 
     async def authenticate(self, authorization: list[bytes], address: str) -> Principal | Problem:
         """Return who this is; raises `StoreUnavailable`."""
@@ -67,14 +117,16 @@ class Authenticator:
         principal, until = self._good.get(presented, (None, 0.0))
         if principal is not None and trio.current_time() < until:
             return principal
-        if principal is None and (refused := self._over(presented, address)) is not None:
-            return refused
-        asked_at = trio.current_time()
-        principal = self._judge(presented, await self._find(presented.key_id), asked_at)
+        refused = self._over(presented, address)
+        if principal is not None:
+            lane = self._known
+        else:
+            lane = self._unknown if refused is None else self._doubted
+        principal = self._judge(presented, *await lane.find(presented.key_id))
         if principal is None:
             self._failures.count(f"address {address}")
             self._failures.count(f"key {presented.key_id}")
-            return unauthorized()
+            return refused or unauthorized()
         return principal
 
     def _judge(self, presented: PresentedKey, key: Key | None, asked_at: float) -> Principal | None:
@@ -94,7 +146,7 @@ class Authenticator:
         return principal
 
     def _over(self, presented: PresentedKey, address: str) -> Problem | None:
-        """Refuse further guesses of this address or at this key id; None = go on."""
+        """Return what a further bad key is told, of this address or at this key id; None = 401."""
         for name, limit in (
             (f"address {address}", FAILURES_A_MINUTE),
             (f"key {presented.key_id}", GUESSES_A_MINUTE),
@@ -103,20 +155,6 @@ class Authenticator:
             if window.remaining == 0:
                 return over_quota(POLICY, "too many bad keys; try again later", window.reset_s)
         return None
-
-    async def _find(self, key_id: str) -> Key | None:
-        """Ask the store once for all that ask at the same time."""
-        while (lookup := self._asking.get(key_id)) is not None:
-            await lookup.done.wait()
-            if lookup.found:
-                return lookup.found[0]  # else who asked was cancelled or got no answer
-        lookup = self._asking[key_id] = _Lookup()
-        try:
-            lookup.found.append(await self._find_key(key_id))
-        finally:
-            del self._asking[key_id]
-            lookup.done.set()
-        return lookup.found[0]
 
 
 def _presented(authorization: list[bytes]) -> PresentedKey | None:

@@ -1,18 +1,15 @@
 """The body of one request, taken from the inbox piece by piece as the app asks for it.
 
 `poll` gives what is here without waiting, so that a small body costs no turn of the scheduler;
-`next_piece` waits. A body of known length is counted, chunks are h11's. What the parser read past
-the end goes back to the inbox: it is the next request.
+`next_piece` waits. A body of known length is counted, one in chunks is read by `chunks`. Nothing
+past the end of the body is taken: it is the next request.
 """
 
 from typing import Final, Protocol
 
-import h11
-
-from dpp.http.heads import Head, Violation, malformed
+from dpp.http.chunks import PIECE_MAX, Chunks
+from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Inbox
-
-PIECE_MAX: Final = 64 * 1024
 
 ENDED_EARLY: Final = Violation("malformed-http", "the connection ended before the body did")
 
@@ -20,7 +17,10 @@ ENDED_EARLY: Final = Violation("malformed-http", "the connection ended before th
 class Body(Protocol):
     """A body that is being read."""
 
-    complete: bool
+    @property
+    def complete(self) -> bool:
+        """Say whether all of it was taken."""
+        ...
 
     def poll(self) -> bytes | Violation | None:
         """Return the next piece if it is here, b"" at the end, None if it has to be waited for."""
@@ -56,12 +56,16 @@ class CountedBody:
 
 
 class ChunkedBody:
-    """A body in chunks, as h11 reads them."""
+    """A body in chunks."""
 
-    def __init__(self, parser: h11.Connection, inbox: Inbox) -> None:
-        self._parser = parser
+    def __init__(self, inbox: Inbox) -> None:
+        self._chunks = Chunks()
         self._inbox = inbox
-        self.complete = False
+
+    @property
+    def complete(self) -> bool:
+        """Say whether the last chunk and the trailers were read."""
+        return self._chunks.complete
 
     @property
     def left(self) -> int | None:
@@ -69,28 +73,19 @@ class ChunkedBody:
         return 0 if self.complete else None
 
     def poll(self) -> bytes | Violation | None:
-        """Feed h11 with what is here until it has a piece."""
-        while not self.complete:
-            try:
-                event = self._parser.next_event()
-            except h11.RemoteProtocolError as error:
-                return malformed(error)
-            if isinstance(event, h11.Data) and event.data:
-                return bytes(event.data)
-            if isinstance(event, h11.EndOfMessage):
-                self.complete = True
-                self._inbox.give_back(self._parser.trailing_data[0])
-            elif event is h11.NEED_DATA:
-                if not self._inbox.held:
-                    return None
-                self._parser.receive_data(self._inbox.take(PIECE_MAX))
-        return b""
+        """Take the content of the chunks that are here, a bounded number of them."""
+        read = self._chunks.read(self._inbox.held)
+        if isinstance(read, Violation):
+            return read
+        content, size = read
+        self._inbox.drop(size)
+        return content if content or self.complete else None
 
 
 def body_of(head: Head, inbox: Inbox) -> Body:
     """Return the body that this head announces."""
     if head.length is None:
-        return ChunkedBody(head.parser, inbox)
+        return ChunkedBody(inbox)
     return CountedBody(head.length, inbox)
 
 

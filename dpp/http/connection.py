@@ -31,6 +31,9 @@ Parting: TypeAlias = Literal["linger"] | tuple[Violation, Head | None] | None
 
 REQUESTS_MAX: Final = 100_000  # then a new connection: whatever a connection gathers, it sheds
 LATE: Final = Violation("request-timeout", "the head did not arrive in time")
+EMPTY_LINES_MAX: Final = 8  # before a request; old clients send one
+NO_REQUEST: Final = Violation("malformed-http", "there are only empty lines")
+OURS: Final = Violation("internal-error", "it is logged under this request_id")
 
 log = get_logger(__name__)
 
@@ -78,6 +81,7 @@ class Connection:
         self._exchange: Exchange | None = None
         self._work = trio.CancelScope()  # one for all waits: entering one a wait is dear
         self._phase = Phase.IDLE
+        self._empty_lines = 0  # before the head that is awaited
         self._draining = False
         self._client = _address(stream.socket.getpeername())
         self._server = _address(stream.socket.getsockname())
@@ -110,9 +114,8 @@ class Connection:
             if not isinstance(head, Head):
                 return None if head is None else (head, None)
             exchange = await self._serve(head, last=served == REQUESTS_MAX)
-            if not exchange.reply.complete:
-                log.error("a request was left unanswered", method=head.method)
-                return None
+            if not exchange.reply.started:
+                return OURS, head
             if not exchange.keep:
                 return "linger"
             if not exchange.body.complete and not await exchange.finish_body():
@@ -120,7 +123,7 @@ class Connection:
         raise AssertionError
 
     async def _serve(self, head: Head, *, last: bool) -> Exchange:
-        """Let the app answer one request."""
+        """Let the app answer one request; where it fails, the reply has not started."""
         exchange = self._exchange = Exchange(
             head, self._inbox, self._stream, self._work, self._patience, self._dates.now()
         )
@@ -128,7 +131,14 @@ class Connection:
         if self._inbox.peer is not Peer.OPEN:
             exchange.peer_ended(self._inbox.peer)
         scope = exchange.scope(self._client, self._server)
-        await self._app(scope, exchange.receive, exchange.send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+            assert exchange.reply.complete, "a request was left unanswered"
+        except Exception:
+            if exchange.reply.started:
+                raise  # half an answer cannot be taken back: the peer sees it cut
+            http_connection_faults_total.inc()
+            log.exception("an app failed", method=head.method)
         self._exchange = None
         return exchange
 
@@ -144,7 +154,7 @@ class Connection:
 
     async def _next_head(self) -> Head | Violation | None:
         """Wait for a request; None = there will be none."""
-        inbox, self._phase = self._inbox, Phase.IDLE
+        inbox, self._phase, self._empty_lines = self._inbox, Phase.IDLE, 0
         if not inbox.held:
             if self._draining:
                 return None
@@ -170,7 +180,10 @@ class Connection:
         """Take the next head if it is all here; `searched` bytes were looked at before."""
         inbox = self._inbox
         while inbox.held.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before are passed over
-            inbox.take(2)
+            self._empty_lines += 1
+            if self._empty_lines > EMPTY_LINES_MAX:
+                return NO_REQUEST
+            inbox.drop(2)
             searched = 0
         end = heads.find_end(inbox.held, searched)
         return heads.parse(inbox.take(end)) if isinstance(end, int) else end

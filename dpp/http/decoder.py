@@ -85,7 +85,9 @@ _PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-f
 def measure(data: bytes, *, nodes_max: int, depth_max: int = DEPTH_MAX) -> int | NotJson:
     """Count the nodes, building nothing; refuse too many, too deep, and what strings hide."""
     if b"\\" in data:
-        data = data.replace(b"\\\\", b"")  # from the left: what is left of a run is an escape
+        # From the left: what is left of a run is an escape. Something stays in its place, so that
+        # what stood around it does not join to a pair that the parser never sees.
+        data = data.replace(b"\\\\", b"--")
         if _NUL.search(data):
             return NotJson("a string holds U+0000")
         if _SURROGATE.search(data) and _SURROGATE.search(_PAIR.sub(b"", data)):

@@ -61,7 +61,7 @@ class Dispatcher:
         result: Result = UNKNOWN
         if found is not None:
             route, result = await self._serve(scope, receive, found, headers, named)
-        answer = _rendered(result, scope["raw_path"], named)
+        answer = _answer(result, scope["raw_path"], named)
         await send(_start(answer, dress))
         await send({"type": "http.response.body", "body": answer.body})
         took_s = trio.current_time() - started_at
@@ -74,7 +74,7 @@ class Dispatcher:
         problem = Problem(violation.problem, violation.detail)
         if violation.problem == "temporary-reduced-capacity":
             problem = unavailable(violation.detail)
-        answer = _rendered(problem, head.raw_path if head else b"", named)
+        answer = _answer(problem, head.raw_path if head else b"", named)
         observe_request(head.method if head else "", None, answer.status, 0.0)
         dress = self._dress(named, headers)
         return Answer(answer.status, answer.body, (*answer.headers, *dress), answer.media_type)
@@ -148,10 +148,20 @@ def _with(result: Result, headers: tuple[Header, ...]) -> Result:
     return Answer(result.status, result.body, (*result.headers, *headers), result.media_type)
 
 
-def _rendered(result: Result, raw_path: bytes, named: str) -> Answer:
+def _answer(result: Result, raw_path: bytes, named: str) -> Answer:
+    """Write the result out; where that fails, the answer is that we failed."""
+    instance = raw_path.decode("latin-1")
+    try:
+        return _rendered(result, instance, named)
+    except Exception:
+        log.exception("an answer could not be written", request_id=named)
+        return _rendered(OURS, instance, named)
+
+
+def _rendered(result: Result, instance: str, named: str) -> Answer:
     if isinstance(result, Answer):
         return result
-    return render(result, instance=raw_path.decode("latin-1"), request_id=named)
+    return render(result, instance=instance, request_id=named)
 
 
 def _start(answer: Answer, dress: tuple[Header, ...]) -> Message:

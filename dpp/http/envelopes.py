@@ -12,8 +12,9 @@ import trio
 from dpp import money
 from dpp.admission import Submission
 from dpp.fingerprints import canonical, fingerprint
+from dpp.http.bench import LIGHT_MAX
 from dpp.http.decoder import NotJson, Object, decode_object
-from dpp.http.problems import Problem
+from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Request
 from dpp.http.services import Services
 from dpp.http.wire import SubmitRequest, parse_key, read
@@ -23,7 +24,7 @@ KEY_INVALID: Final = Problem(
     "idempotency-key-invalid",
     'send one key of 1 to 255 visible ASCII characters, none of them " \\ , or ;',
 )
-THREAD_FROM: Final = 1 << 20  # bytes of a body from which decoding would hold up the loop
+THREAD_FROM: Final = 1 << 20  # bytes of a body that is too much for one step on the bench
 
 
 def build(
@@ -64,11 +65,27 @@ def read_key(request: Request) -> str | Problem:
     return parse_key(lines) or KEY_INVALID
 
 
-async def decode(body: bytes) -> Object | NotJson:
-    """Decode a body; a large one in a thread."""
+async def receive(
+    services: Services, request: Request, key: str, body: bytes
+) -> Submission | Problem:
+    """Return the submission that a body is, or what is wrong with it."""
+    bench = services.bench
+    if len(body) <= LIGHT_MAX:
+        return _received(services, request, key, decode_object(body))
     if len(body) <= THREAD_FROM:
-        return decode_object(body)
-    return await trio.to_thread.run_sync(decode_object, body)
+        sent = await bench.once(lambda: decode_object(body))
+    else:
+        sent = await trio.to_thread.run_sync(decode_object, body, limiter=bench.thread)
+    return await bench.once(lambda: _received(services, request, key, sent))
+
+
+def _received(
+    services: Services, request: Request, key: str, sent: Object | NotJson
+) -> Submission | Problem:
+    if isinstance(sent, NotJson):
+        return Problem("malformed-json", sent.detail)
+    built = build(services, request, key, sent)
+    return invalid(built) if isinstance(built, list) else built
 
 
 def _timebox(sent: object, most: int) -> list[InputError]:

@@ -72,6 +72,7 @@ class Exchange:
         self._body_by = trio.current_time() + patience.body_s
         self._continued = not head.expects_continue
         self._until = inf  # when the app must have answered
+        self._body_begun = False  # the app has asked for it
         self._body_told = False  # the app knows that the body is complete
 
     def scope(self, client: Address | None, server: Address | None) -> Message:
@@ -106,6 +107,9 @@ class Exchange:
         if self._body_told:
             await self._over.wait()
             return DISCONNECT
+        if self._body_begun:  # else a peer that sends fast enough would hold up all others
+            await trio.lowlevel.checkpoint()
+        self._body_begun = True
         piece = self.body.poll()
         if piece is None:
             piece = await self._wait_for_piece()
@@ -129,6 +133,7 @@ class Exchange:
             out = self.reply.piece(data, more=more)
         else:
             assert self._start is not None, "a body before its head"
+            await trio.lowlevel.checkpoint_if_cancelled()  # else it would count as begun
             self.keep = self.keep and self._can_keep()
             status, headers = self._start
             out = self.reply.start(status, headers, self._date, data, more=more, keep=self.keep)

@@ -47,7 +47,6 @@ class Head:
     length: int | None
     keep_alive: bool
     expects_continue: bool
-    parser: h11.Connection
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header; `name` in lower case."""
@@ -85,12 +84,13 @@ def parse(data: bytes) -> Head | Violation:
     try:
         request = parser.next_event()
     except h11.RemoteProtocolError as error:
-        return malformed(error)
+        # Without the bytes that h11 quotes after a colon: maybe a secret.
+        return _malformed(str(error).partition(":")[0])
     assert isinstance(request, h11.Request), request
-    return _checked(request, parser)
+    return _checked(request)
 
 
-def _checked(request: h11.Request, parser: h11.Connection) -> Head | Violation:
+def _checked(request: h11.Request) -> Head | Violation:
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
     version = request.http_version
     found = dict(headers)  # h11 has seen to it that a repeated length or coding is refused
@@ -101,9 +101,14 @@ def _checked(request: h11.Request, parser: h11.Connection) -> Head | Violation:
         return _malformed("the length of the body is ambiguous")
     if _HOST.fullmatch(found.get(b"host", b"")) is None:
         return _malformed("the Host header is not a host")
+    expected = _words(headers, found, b"expect") if version == b"1.1" else set()
+    if expected - {b"100-continue", b""}:
+        return Violation("expectation-failed", "only 100-continue may be expected here")
     target = _split(request.target)
     if isinstance(target, Violation):
         return target
+    if target[0] == b"*" and request.method != b"OPTIONS":
+        return _malformed("the request target is not a path")
     raw_path, path, query = target
     return Head(
         method=request.method.decode("ascii"),
@@ -113,9 +118,8 @@ def _checked(request: h11.Request, parser: h11.Connection) -> Head | Violation:
         headers=headers,
         version=version.decode("ascii"),
         length=None if coding else int(length or 0),
-        keep_alive=version == b"1.1" and not _says(headers, found, b"connection", b"close"),
-        expects_continue=version == b"1.1" and _says(headers, found, b"expect", b"100-continue"),
-        parser=parser,
+        keep_alive=version == b"1.1" and b"close" not in _words(headers, found, b"connection"),
+        expects_continue=b"100-continue" in expected,
     )
 
 
@@ -141,19 +145,14 @@ def _split(target: bytes) -> tuple[bytes, str, bytes] | Violation:
         return _malformed("the path is not UTF-8")
 
 
-def _says(
-    headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes], name: bytes, token: bytes
-) -> bool:
-    """Say whether a header that is a list of words, over however many lines, has this one."""
+def _words(
+    headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes], name: bytes
+) -> set[bytes]:
+    """Return the words of a header that is a list of them, over however many lines."""
     if name not in found:
-        return False
+        return set()
     lines = b",".join(value for line, value in headers if line == name)
-    return token in [word.strip() for word in lines.lower().split(b",")]
-
-
-def malformed(error: h11.RemoteProtocolError) -> Violation:
-    """Return what h11 found, without the bytes that it quotes after a colon: maybe a secret."""
-    return _malformed(str(error).partition(":")[0])
+    return {word.strip() for word in lines.lower().split(b",")}
 
 
 def _malformed(detail: str) -> Violation:

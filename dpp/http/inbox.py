@@ -65,18 +65,18 @@ class Inbox:
     def take(self, size: int) -> bytes:
         """Remove and return at most `size` bytes."""
         data = bytes(self.held[:size])
+        self.drop(size)
+        return data
+
+    def drop(self, size: int) -> None:
+        """Remove bytes from the front."""
         del self.held[:size]
         self._make_room()
-        return data
 
     def clear(self) -> None:
         """Forget what is here."""
         self.held.clear()
         self._make_room()
-
-    def give_back(self, data: bytes) -> None:
-        """Put bytes back to the front that a parser had read past its message."""
-        self.held[:0] = data
 
     def _make_room(self) -> None:
         if len(self.held) < AHEAD_MAX:

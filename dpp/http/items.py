@@ -1,64 +1,70 @@
 """The items of a batch's body: `{"runs": […]}`, or one submission a line.
 
-Pure, so that a large body can be read in a thread. What spoils the whole body is one problem; what
-spoils an item is that item's.
+A body is cut into its items first, and each is read for itself, within the bounds of one
+submission. What spoils the whole body is one problem; what spoils an item is that item's.
 """
 
 from typing import Final, TypeAlias
 
-from dpp.http.decoder import (
-    DEPTH_MAX,
-    NODES_MAX,
-    TOO_MANY,
-    NotJson,
-    Object,
-    count_nodes,
-    decode_object,
-    measure,
-    parse,
-)
+from dpp.http.bench import Bench
+from dpp.http.cutting import ArrayCut, LineCut, Span
+from dpp.http.decoder import NotJson, decode_object
 from dpp.http.problems import Problem, invalid
 from dpp.http.wire import NOT_A_MEMBER
+from dpp.packs.members import escape, first_errors
 from dpp.pricing import InputError
 
 ITEMS_MAX: Final = 1000
+REST_MAX: Final = 256 * 1024  # bytes: the commas and white space of a thousand items are a few KiB
+BRACKETS_MAX: Final = 1_000_000  # arrays and objects, under 1 s to walk: a thousand in each item
 
-Item: TypeAlias = Object | Problem  # decoded, or what is wrong with it already
+HOW_MANY: Final = f"must be an array of 1 to {ITEMS_MAX} submissions"
+
+Item: TypeAlias = Span | Problem  # where it stands in the body, or what is wrong with it already
 
 
-def read_lines(body: bytes) -> list[Item] | Problem:
-    """Return a submission a line. A bad line spoils only itself, an empty one does not count."""
-    lines = [line for line in body.split(b"\n") if line.strip(b" \t\r")]
-    if not 0 < len(lines) <= ITEMS_MAX:
+async def cut_lines(bench: Bench, body: bytes) -> list[Item] | Problem:
+    """Return a submission a line; an empty one does not count."""
+    cut = LineCut(body, pieces_max=ITEMS_MAX)
+    await bench.each(_nothing, cut.run())
+    if not 0 < len(cut.pieces) <= ITEMS_MAX:
         return invalid([InputError("", f"must have 1 to {ITEMS_MAX} lines")])
-    return [_whole(decode_object(line)) for line in lines]
+    return [*cut.pieces]
 
 
-def read_array(body: bytes) -> list[Item] | Problem:
+async def cut_array(bench: Bench, body: bytes) -> list[Item] | Problem:
     """Return the submissions of `{"runs": […]}`."""
-    nodes = measure(body, nodes_max=ITEMS_MAX * NODES_MAX, depth_max=DEPTH_MAX + 2)
-    batch = nodes if isinstance(nodes, NotJson) else parse(body)
+    cut = ArrayCut(body, pieces_max=ITEMS_MAX, rest_max=REST_MAX, brackets_max=BRACKETS_MAX)
+    await bench.each(_nothing, cut.run())
+    return await bench.once(lambda: read_array(cut))
+
+
+def read_array(cut: ArrayCut) -> list[Item] | Problem:
+    """Return the items of a body that was cut, in order."""
+    if len(cut.pieces) > ITEMS_MAX:
+        return invalid([InputError("/runs", HOW_MANY)])
+    if cut.brackets > BRACKETS_MAX:
+        detail = f"more than {BRACKETS_MAX} arrays and objects in one batch"
+        return Problem("malformed-json", detail)
+    if len(cut.rest) > REST_MAX:
+        detail = f"around its submissions a batch may have at most {REST_MAX} bytes"
+        return Problem("payload-too-large", detail)
+    batch = decode_object(cut.rest)
     if isinstance(batch, NotJson):
         return Problem("malformed-json", batch.detail)
-    items = batch.get("runs")
-    errors = [InputError(f"/{name[:64]}", NOT_A_MEMBER) for name in batch if name != "runs"]
-    if not isinstance(items, list) or not 0 < len(items) <= ITEMS_MAX:
-        what = f"must be an array of 1 to {ITEMS_MAX} submissions"
-        errors.append(InputError("/runs", what if "runs" in batch else "is required"))
+    runs = batch.get("runs")
+    errors = [InputError(f"/{escape(name)}", NOT_A_MEMBER) for name in batch if name != "runs"]
+    if not isinstance(runs, list) or not 0 < len(runs) <= ITEMS_MAX:
+        errors.append(InputError("/runs", HOW_MANY if "runs" in batch else "is required"))
     if errors:
-        return invalid(errors)
-    assert isinstance(items, list)
-    assert isinstance(nodes, int)
-    return [_checked(item, count=nodes > NODES_MAX) for item in items]
+        return invalid(first_errors(errors, ""))
+    assert isinstance(runs, list)
+    pieces = iter(cut.pieces)  # one for each object: there is nothing else on their level
+    return [next(pieces) if isinstance(item, dict) else NO_OBJECT for item in runs]
 
 
-def _checked(item: object, *, count: bool) -> Item:
-    if not isinstance(item, dict):
-        return invalid([InputError("", "must be an object")])
-    return _whole(TOO_MANY if count and count_nodes(item) > NODES_MAX else item)
+NO_OBJECT: Final = invalid([InputError("", "must be an object")])
 
 
-def _whole(decoded: Object | NotJson) -> Item:
-    if isinstance(decoded, NotJson):
-        return Problem("malformed-json", decoded.detail)
-    return decoded
+def _nothing(_: None) -> None:
+    pass

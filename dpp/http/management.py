@@ -1,19 +1,24 @@
 """hypercorn's trio worker for the management listener, with a guard around each connection.
 
 What hypercorn 0.18 leaves open is closed here: a fault of one connection would end the whole
-server, cleartext HTTP/2 and WebSockets are always on, sends wait for ever under a shield, nothing
-limits connections. To that end its connection class is extended, which needs names that are private
-to it: `check_private_names` asserts them at start, so that an update is noticed then.
+server, cleartext HTTP/2 and WebSockets are always on, heads may take for ever, sends wait under a
+shield, nothing limits connections. So it is given whole requests, checked as on the public listener
+(`arrivals`), and one a connection: who comes here comes seldom. Where no place is free, the one who
+has sent no whole request for the longest gives way, so nobody keeps the operator out by being slow.
+
+hypercorn's connection class is extended, which needs names that are private to it:
+`check_private_names` asserts them at start, so that an update is noticed then.
 """
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, cast
 
-import h11
 import trio
+from attrs import evolve
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -24,89 +29,152 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from dpp.http.admin.app import BODY_MAX
+from dpp.http.answers import SECURITY, request_id
+from dpp.http.arrivals import Arrival, arrive
 from dpp.http.asgi import Address, App
+from dpp.http.connection import Dates
+from dpp.http.heads import Violation
+from dpp.http.inbox import Inbox, Peer
 from dpp.http.listener import listen
+from dpp.http.problems import Problem, render
+from dpp.http.replies import last_words
 from dpp.logs import get_logger
 from dpp.metrics import http_connection_faults_total
 
 CONNECTIONS_MAX: Final = 64  # scrapers, operators, a console; nobody else comes here
 SEND_S: Final = 10.0  # a peer that reads nothing for so long is gone
-KEEP_ALIVE_S: Final = 15.0  # longer than the pause between two scrapes of a keen Prometheus
+HALF_CLOSE_S: Final = 1.0  # to answer a peer that only stopped sending
+LINGER_S: Final = 1.0  # for the peer to read a refusal before the kernel resets the connection
 GRACE_S: Final = 3.0
-_VERSIONS: Final = (b"1.0", b"1.1")
 _PRIVATE: Final = {
-    TCPServer: ("_read_data", "_idle_timeout", "_close", "protocol_send"),
-    H11Protocol: ("_check_protocol", "_create_stream"),
+    TCPServer: ("_close", "protocol_send"),
+    H11Protocol: ("handle", "stream_send"),
 }
 
 log = get_logger(__name__)
 
 
-class NotHttp1(Exception):
-    """The peer speaks something else; it is not answered."""
+class Arriving:
+    """The connections whose request is not whole yet, the longest first."""
 
+    def __init__(self) -> None:
+        self._scopes: dict[trio.CancelScope, None] = {}
+        self._draining = False
 
-class Http1(H11Protocol):
-    """HTTP/1.0 and 1.1, and no way out of them."""
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Be one of them inside the block, which is cancelled when its place is needed."""
+        with trio.CancelScope() as scope:
+            self._scopes[scope] = None
+            if self._draining:
+                scope.cancel(reason="drain")
+            try:
+                yield
+            finally:
+                self._scopes.pop(scope, None)
 
-    async def _check_protocol(self, event: h11.Request) -> None:
-        if event.http_version not in _VERSIONS or event.method == b"CONNECT":
-            raise NotHttp1
+    def let_one_go(self) -> bool:
+        """Let the longest go; False = there is none."""
+        for scope in self._scopes:
+            del self._scopes[scope]
+            scope.cancel(reason="its place is needed")
+            return True
+        return False
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        kept = [(name, value) for name, value in request.headers if name != b"upgrade"]
-        plain = h11.Request(
-            method=request.method,
-            target=request.target,
-            headers=kept,
-            http_version=request.http_version,
-        )
-        await super()._create_stream(plain)
+    def drain(self) -> None:
+        """Let all of them go, and whoever comes."""
+        self._draining = True
+        for scope in self._scopes:
+            scope.cancel(reason="drain")
 
 
 class Http1Server(TCPServer):
-    """One connection. Its task group and its timers are hypercorn's."""
+    """One connection and its one request. The task group is hypercorn's."""
 
     stream: Any  # a plain socket stream; hypercorn's type knows only TLS
 
-    async def run(self) -> None:
+    async def serve(self, arriving: Arriving) -> None:
         """Serve the connection to its end."""
-        sock = self.stream.socket
+        inbox, self._answered = Inbox(self.stream, _say_nothing), trio.Event()
         try:
             async with TaskGroup() as task_group:
-                self._task_group = task_group
-                self.protocol: Any = Http1(
-                    self.app,
-                    self.config,
-                    self.context,
-                    task_group,
-                    ConnectionState(self.state),
-                    ssl=False,
-                    client=parse_socket_addr(sock.family, sock.getpeername()),
-                    server=parse_socket_addr(sock.family, sock.getsockname()),
-                    send=self.protocol_send,
-                )
-                await self.idle_task.restart(task_group, self._idle_timeout)
-                await self._read_data()
+                task_group.spawn(inbox.fill)
+                arrived = None
+                with arriving.one():
+                    arrived = await arrive(inbox, self._send, body_max=BODY_MAX)
+                if isinstance(arrived, Arrival):
+                    await self._answer(arrived, inbox, task_group)
+                elif arrived is not None:
+                    await self._refuse(arrived, inbox)
+                await self._close()  # which ends `fill`
         finally:
             with trio.move_on_after(SEND_S, shield=True):
                 await self._close()
 
     async def protocol_send(self, event: Event) -> None:
-        """Send as hypercorn does, but not for ever."""
-        if not isinstance(event, RawData):
-            await super().protocol_send(event)
-            return
-        async with self.send_lock:
-            try:
-                with trio.move_on_after(SEND_S, shield=True) as limit:
-                    await self.stream.send_all(event.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                gone = True
-            else:
-                gone = limit.cancelled_caught
-        if gone:
-            await self.protocol.handle(Closed())
+        """Send as hypercorn does, but not for ever. Its timers are not needed.
+
+        Nor may it close: it would do so in the app's task, which is cancelled by then.
+        """
+        if isinstance(event, Closed):
+            self._answered.set()
+        elif isinstance(event, RawData):
+            async with self.send_lock:
+                sent = await self._send(event.data)
+            if not sent:
+                await self._let_go()
+
+    async def _answer(self, arrival: Arrival, inbox: Inbox, task_group: TaskGroup) -> None:
+        """Let hypercorn serve the request, to its end or that of the peer."""
+        sock = self.stream.socket
+        self.protocol: Any = H11Protocol(
+            self.app,
+            self.config,
+            self.context,
+            task_group,
+            ConnectionState(self.state),
+            ssl=False,
+            client=parse_socket_addr(sock.family, sock.getpeername()),
+            server=parse_socket_addr(sock.family, sock.getsockname()),
+            send=self.protocol_send,
+        )
+        await self.protocol.handle(RawData(arrival.written()))
+        task_group.spawn(self._watch, inbox)
+        await self._answered.wait()
+
+    async def _watch(self, inbox: Inbox) -> None:
+        """Let the request go when its peer leaves."""
+        await _ignore(inbox)
+        if inbox.peer is Peer.ENDED:  # it may still read
+            with trio.move_on_after(HALF_CLOSE_S):
+                await self._answered.wait()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        await self.protocol.handle(Closed())
+        self._answered.set()
+
+    async def _refuse(self, violation: Violation, inbox: Inbox) -> None:
+        """Say what is wrong, and let the peer read it."""
+        named = request_id(())
+        problem = Problem(violation.problem, violation.detail)
+        answer = render(problem, instance="", request_id=named)
+        dress = ((b"x-request-id", named.encode("ascii")), *SECURITY)
+        dressed = evolve(answer, headers=(*answer.headers, *dress))
+        await self._send(last_words(dressed, "", Dates().now()))
+        with trio.move_on_after(LINGER_S):
+            await self.stream.send_eof()
+            await _ignore(inbox)
+
+    async def _send(self, data: bytes) -> bool:
+        """Send within `SEND_S`, also when this is being cancelled; False = the peer is gone."""
+        try:
+            with trio.move_on_after(SEND_S, shield=True) as limit:
+                await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        return not limit.cancelled_caught
 
 
 def check_private_names() -> None:
@@ -120,7 +188,6 @@ def configuration() -> Config:
     """Return hypercorn's configuration."""
     config = Config()
     config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_S
     config.graceful_timeout = GRACE_S
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
@@ -140,39 +207,62 @@ async def serve(
     context = WorkerContext(None)
     wrapped = ASGIWrapper(cast("Any", app))  # hypercorn spells out every kind of message
     make = partial(Http1Server, wrapped, configuration(), context, ConnectionState({}))
-    places = trio.CapacityLimiter(CONNECTIONS_MAX)
+    reception = Reception(make)
     listeners = listen(sockets)
     with trio.CancelScope() as accepting:
-        handlers.start_soon(_stop, stopping, accepting, context)
+        handlers.start_soon(_stop, stopping, accepting, context, reception)
         task_status.started([sock.getsockname()[:2] for sock in sockets])
-        await trio.serve_listeners(
-            partial(guard, make, places), listeners, handler_nursery=handlers
-        )
+        await trio.serve_listeners(reception.guard, listeners, handler_nursery=handlers)
 
 
-async def guard(
-    make: Callable[[trio.SocketStream], Awaitable[None]],
-    places: trio.CapacityLimiter,
-    stream: trio.SocketStream,
+class Reception:
+    """Lets connections in, up to the limit."""
+
+    def __init__(self, make: Callable[[trio.SocketStream], Http1Server]) -> None:
+        self._make = make
+        self._places = trio.CapacityLimiter(CONNECTIONS_MAX)
+        self.arriving = Arriving()
+
+    async def guard(self, stream: trio.SocketStream) -> None:
+        """Serve a connection if there is a place; whatever goes wrong with it ends here.
+
+        Its end closes the stream.
+        """
+        try:
+            self._places.acquire_on_behalf_of_nowait(stream)
+        except trio.WouldBlock:
+            if not self.arriving.let_one_go():
+                return
+            await self._places.acquire_on_behalf_of(stream)
+        try:
+            await self._make(stream).serve(self.arriving)
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer's doing
+        except* Exception:
+            http_connection_faults_total.inc()
+            log.exception("management connection failed")
+        finally:
+            self._places.release_on_behalf_of(stream)
+
+
+async def _ignore(inbox: Inbox) -> None:
+    """Take in what nobody asked for, until the peer sends no more."""
+    inbox.clear()
+    while await inbox.more():
+        inbox.clear()
+
+
+def _say_nothing(_peer: Peer) -> None:
+    """Whoever waits in the inbox hears it there."""
+
+
+async def _stop(
+    stopping: trio.Event,
+    accepting: trio.CancelScope,
+    context: WorkerContext,
+    reception: Reception,
 ) -> None:
-    """Serve a connection if there is a place; whatever goes wrong with it ends here."""
-    try:
-        places.acquire_on_behalf_of_nowait(stream)
-    except trio.WouldBlock:
-        await trio.aclose_forcefully(stream)
-        return
-    try:
-        await make(stream)
-    except* (NotHttp1, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # the peer's doing
-    except* Exception:
-        http_connection_faults_total.inc()
-        log.exception("management connection failed")
-    finally:
-        places.release_on_behalf_of(stream)
-
-
-async def _stop(stopping: trio.Event, accepting: trio.CancelScope, context: WorkerContext) -> None:
     await stopping.wait()
     accepting.cancel(reason="drain")
+    reception.arriving.drain()
     await context.terminated.set()

@@ -47,6 +47,11 @@ MEMBERS: Final[Mapping[str, Json]] = {
     "available_usd": {"type": "string"},
     "required_usd": {"type": "string"},
     "limit_usd": {"type": "string"},
+    "cost_usd": {"type": "string"},
+    "refunded_usd": {"type": "string"},
+    "left_usd": {"type": "string"},
+    "run_status": {"type": "string"},
+    "actual_usd": {"type": "string"},
 }
 _PATH_PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
 
@@ -166,7 +171,8 @@ def _query(parameters: Parameters) -> list[Json]:
 
 def _parameter(kind: Whole | Words) -> Json:
     if isinstance(kind, Words):
-        return {"type": "string", "minLength": 1, "maxLength": kind.chars_max}
+        pattern = {} if kind.pattern is None else {"pattern": kind.pattern}
+        return {"type": "string", "minLength": 1, "maxLength": kind.chars_max, **pattern}
     return {
         "type": "integer",
         "minimum": kind.least,

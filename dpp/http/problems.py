@@ -12,6 +12,7 @@ import msgspec
 from attrs import field, frozen
 
 from dpp.http.answers import NO_STORE, PROBLEM_JSON, Answer, Header
+from dpp.packs.members import first_errors
 from dpp.pricing import InputError
 
 BASE: Final = "https://dpp.dev/problems/"
@@ -19,6 +20,7 @@ IANA: Final = "https://iana.org/assignments/http-problem-types#"
 RETRY_S: Final = (
     1  # the least that a client waits after a 503; what is away is mostly back after one poll
 )
+TEXT_MAX: Final = 1000  # characters of a pointer or a message: our own are far shorter
 
 
 @frozen
@@ -49,12 +51,20 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "not-acceptable": ProblemType(406, "Only JSON can be answered here"),
     "request-timeout": ProblemType(408, "The request did not arrive in time"),
     "tenant-exists": ProblemType(409, "There is a tenant of this name already"),
+    "run-not-finished": ProblemType(409, "The run has not ended"),
+    "run-ended": ProblemType(409, "The run has ended", ("run_status", "actual_usd")),
+    "finding-resolved": ProblemType(409, "The finding is resolved already"),
+    "resolution-unfit": ProblemType(409, "This does not mend the finding"),
     "payload-too-large": ProblemType(413, "The body is too large"),
     "uri-too-long": ProblemType(414, "The request target is too long"),
     "unsupported-media-type": ProblemType(415, "The body must be JSON"),
+    "expectation-failed": ProblemType(417, "The expectation cannot be met"),
     "invalid-request": ProblemType(422, "The request is not valid", ("errors",)),
     "idempotency-key-reused": ProblemType(422, "The idempotency key names another request"),
     "reference-reused": ProblemType(422, "The reference names another transfer"),
+    "refund-too-high": ProblemType(
+        422, "The run did not cost that much", ("cost_usd", "refunded_usd", "left_usd")
+    ),
     "max-cost-too-low": ProblemType(422, "max_cost_usd is too low", ("required_usd",)),
     "max-cost-too-high": ProblemType(422, "max_cost_usd is too high", ("limit_usd",)),
     "pack-unknown": ProblemType(422, "There is no such pack", ("allowed",)),
@@ -88,8 +98,11 @@ class Problem:
 
 
 def invalid(errors: Iterable[InputError]) -> Problem:
-    """Return the problem that lists everything wrong with a request."""
-    listed = [{"pointer": error.pointer, "message": error.message} for error in errors]
+    """Return the problem that lists what is wrong with a request, bounded whoever says it."""
+    listed = [
+        {"pointer": error.pointer[:TEXT_MAX], "message": error.message[:TEXT_MAX]}
+        for error in first_errors(errors, "")
+    ]
     assert listed
     one = f"{listed[0]['pointer'] or 'the body'} {listed[0]['message']}"
     detail = one if len(listed) == 1 else f"{len(listed)} errors; the first: {one}"

@@ -46,30 +46,31 @@ class Reply:
     ) -> bytes:
         """Return the head with the first piece of the body; `more` = the app will send others."""
         assert not self.started
-        self.started = True
         self.bodiless = self._method == "HEAD" or status in _BODILESS
         lines = [(name, value) for name, value in headers if name not in _HOP_BY_HOP]
         self._frame(status, lines, len(first), more=more)
         if not keep or (self._left is None and not self._chunked and not self.bodiless):
             lines.append((b"connection", b"close"))
-        return _head(status, lines, date) + self.piece(first, more=more)
+        out = _head(status, lines, date) + self.piece(first, more=more)
+        self.started = True  # not before: of an answer that cannot be written, nothing went out
+        return out
 
     def piece(self, data: bytes, *, more: bool) -> bytes:
         """Return a further piece of the body as it goes out."""
         if self.complete:
             message = "a reply goes on after its end"
             raise ReplyBroken(message)
+        if self._left is not None and not self.bodiless:
+            self._left -= len(data)
+            if self._left < 0 or (self._left and not more):
+                message = "a body is not as long as its Content-Length"
+                raise ReplyBroken(message)
         self.complete = not more
         if self.bodiless:
             return b""
         if self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
             return chunk if more else chunk + b"0\r\n\r\n"
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left < 0 or (self._left and not more):
-                message = "a body is not as long as its Content-Length"
-                raise ReplyBroken(message)
         return data
 
     @property

@@ -4,6 +4,7 @@ Handlers know neither ASGI nor Quart. What is wrong with a parameter comes back 
 it at once; unknown parameters are refused like unknown members of a body.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
@@ -90,9 +91,18 @@ class Whole:
 
 @frozen
 class Words:
-    """A parameter that is text up to a length."""
+    """A parameter that is text up to a length; all of it must match the pattern."""
 
     chars_max: int
+    pattern: str | None = None
+
+    def fault(self, text: str) -> str | None:
+        """Return what is wrong with the text; None = nothing."""
+        if not 0 < len(text) <= self.chars_max:
+            return f"must have 1 to {self.chars_max} characters"
+        if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
+            return f"must match {self.pattern}"
+        return None
 
 
 Parameters: TypeAlias = Mapping[str, Whole | Words]
@@ -141,11 +151,7 @@ def _read(
     seen.add(name)
     if isinstance(kind, Words):
         values[name] = text
-        return (
-            None
-            if 0 < len(text) <= kind.chars_max
-            else f"must have 1 to {kind.chars_max} characters"
-        )
+        return kind.fault(text)
     value = kind.read(text)
     if isinstance(value, str):
         return value

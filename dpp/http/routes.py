@@ -36,6 +36,7 @@ ALWAYS: Final = (
     "not-acceptable",
     "request-timeout",
     "uri-too-long",
+    "expectation-failed",
     "headers-too-large",
     "internal-error",
     "temporary-reduced-capacity",

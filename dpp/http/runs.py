@@ -5,7 +5,7 @@
 
 import re
 from hashlib import sha256
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 import trio
@@ -15,7 +15,8 @@ from dpp.http.answers import NO_STORE, Answer, Header, header
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Parameters, Request, Values, Whole, Words, read_query
 from dpp.http.services import Services
-from dpp.http.views import RunList, encode, run_view
+from dpp.http.views import RunList, RunView, encode, run_view, written
+from dpp.http.wire import KEY_PATTERN
 from dpp.logs import get_logger
 from dpp.money import show
 from dpp.ports import CancelAsked, RunUnknown, Watch
@@ -27,9 +28,8 @@ LIMIT: Final = Whole(1, 200, default=20)
 LIST_QUERY: Final[Parameters] = {
     "limit": LIMIT,
     "cursor": Words(cursors.CHARS_MAX),
-    "idempotency_key": Words(255),
+    "idempotency_key": Words(255, KEY_PATTERN),
 }
-THREAD_FROM: Final = 1 << 20  # bytes of a body from which decoding would hold up the loop
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The tenant may keep what it read; nobody else may, and it must ask whether it is still so.
@@ -76,7 +76,11 @@ async def list_runs(services: Services, request: Request) -> Answer | Problem:
     )
     page, more = runs[:limit], len(runs) > limit
     cursor = cursors.make("runs", request.tenant_id, str(page[-1].run_id)) if more else None
-    return Answer(200, encode(RunList([run_view(run) for run in page], cursor)), (NO_STORE,))
+    # A page may have megabytes of results: they are written one by one, and then only copied.
+    items = await services.bench.each(lambda run: written(run_view(run)), page)
+    listed = RunList(cast("list[RunView]", items), cursor)
+    body = await services.bench.once(lambda: encode(listed))
+    return Answer(200, body, (NO_STORE,))
 
 
 async def cancel_run(services: Services, request: Request) -> Answer | Problem:

@@ -8,6 +8,7 @@ import trio
 from attrs import field, frozen
 
 from dpp.http.auth import Authenticator
+from dpp.http.bench import Bench
 from dpp.http.limits import Windows
 from dpp.http.readiness import Readiness
 from dpp.plans import Plans
@@ -50,4 +51,5 @@ class Services:
     new_run_id: Callable[[], UUID]
     draining: trio.Event
     bounds: Bounds
+    bench: Bench = field(factory=Bench)
     reading: Windows = field(factory=Windows)

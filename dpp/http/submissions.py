@@ -11,10 +11,9 @@ import trio
 
 from dpp.admission import Admission, Created, Exists, Submission
 from dpp.http.answers import NO_STORE, Answer, header
-from dpp.http.decoder import NotJson
-from dpp.http.envelopes import build, decode, read_key
+from dpp.http.envelopes import read_key, receive
 from dpp.http.limits import SUBMIT, window_headers
-from dpp.http.problems import Problem, invalid, unavailable
+from dpp.http.problems import Problem, unavailable
 from dpp.http.refusals import DROPPED, problem_of
 from dpp.http.requests import Request, read_body
 from dpp.http.runs import cost_headers
@@ -39,12 +38,9 @@ async def submit_run(services: Services, request: Request) -> Answer | Problem:
         return body
     if services.draining.is_set():
         return STOPPING
-    sent = await decode(body)
-    if isinstance(sent, NotJson):
-        return Problem("malformed-json", sent.detail)
-    submission = build(services, request, key, sent)
-    if isinstance(submission, list):
-        return invalid(submission)
+    submission = await receive(services, request, key, body)
+    if isinstance(submission, Problem):
+        return submission
     with trio.move_on_after(SUBMIT_WAIT_S):
         admission = await services.intake.submit(submission)
         return await _answer(services, request, submission, admission)

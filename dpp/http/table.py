@@ -37,6 +37,11 @@ class Table:
             by_path[route.path][route.method] = route
         self._exact: dict[str, Match] = {}
         self._patterns: list[tuple[re.Pattern[str], Methods, bytes]] = []
+        # RFC 9110, 9.3.7: `OPTIONS *` asks about the server as a whole.
+        everywhere = allowed(
+            {method: route for rows in by_path.values() for method, route in rows.items()}
+        )
+        self._exact["*"] = Match({}, {}, everywhere)
         for path, methods in by_path.items():
             if "{" in path:
                 self._patterns.append((_pattern(path), methods, allowed(methods)))

@@ -269,6 +269,11 @@ def encode(view: object) -> bytes:
     return _ENCODER.encode(view)
 
 
+def written(view: object) -> msgspec.Raw:
+    """Write a part of a large answer, which then costs no more than copying it."""
+    return msgspec.Raw(_ENCODER.encode(view))
+
+
 def _cost(run: Run) -> CostView:
     return CostView(
         show(run.max_cost),

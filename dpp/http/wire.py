@@ -13,14 +13,13 @@ from cattrs.errors import BaseValidationError
 from msgspec import Meta
 
 from dpp import money
-from dpp.packs.members import member_errors
+from dpp.packs.members import first_errors, member_errors
 from dpp.packs.strict import Check, Wrong, make_converter
 from dpp.pricing import InputError
 
 Body = TypeVar("Body")
 
 NOT_A_MEMBER: Final = "is not a member of this request"
-ERRORS_MAX: Final = 100  # enough to repair a request by
 MONEY_PATTERN: Final = r"^(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?$"
 KEY_PATTERN: Final = r"^[!#-+\--:<-\[\]-~]{1,255}$"
 _KEY: Final = re.compile(rb'(?:"(?=.*"\Z))?([!#-+\--:<-\[\]-~]{1,255})"?')
@@ -88,14 +87,11 @@ REQUEST_TYPES: Final = (SubmitRequest, BatchSubmission, BatchRequest)
 
 
 def read(body: object, kind: type[Body]) -> Body | list[InputError]:
-    """Return the body as a `kind`, or everything that is wrong with it."""
+    """Return the body as a `kind`, or what is wrong with it."""
     try:
         return _converter.structure(body, kind)
     except (BaseValidationError, Wrong) as error:
-        errors = list(member_errors(error, "", NOT_A_MEMBER))
-    if len(errors) > ERRORS_MAX:
-        errors = [*errors[: ERRORS_MAX - 1], InputError("", "and more errors")]
-    return errors
+        return first_errors(member_errors(error, "", NOT_A_MEMBER), "")
 
 
 def parse_key(lines: list[bytes]) -> str | None:

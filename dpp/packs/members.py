@@ -1,6 +1,12 @@
-"""What is wrong with which member of a JSON document: cattrs errors as JSON pointers (RFC 6901)."""
+"""What is wrong with which member of a JSON document: cattrs errors as JSON pointers (RFC 6901).
 
-from collections.abc import Iterator
+A client chooses the names in its document and how much of it is wrong. So a name is cut where it
+becomes a part of a pointer, and errors are yielded one by one: who asks takes `first_errors`.
+"""
+
+from collections.abc import Iterable, Iterator
+from heapq import nsmallest
+from itertools import islice
 
 from cattrs.errors import (
     AttributeValidationNote,
@@ -11,7 +17,17 @@ from cattrs.errors import (
 
 from dpp.pricing import InputError
 
-NAME_MAX = 64  # characters of an unknown member's name that are said back
+ERRORS_MAX = 100  # enough to repair a document by; a wrong matrix would list every cell
+NAME_MAX = 64  # characters of a name that are said back: a long one would stand in each error
+MORE = "and more errors"
+
+
+def first_errors(errors: Iterable[InputError], at: str) -> list[InputError]:
+    """Return a bounded list of `errors`, which is read no further; the last says that it is cut."""
+    first = list(islice(errors, ERRORS_MAX + 1))
+    if len(first) > ERRORS_MAX:
+        first[ERRORS_MAX - 1 :] = [InputError(at, MORE)]
+    return first
 
 
 def member_errors(error: BaseException, at: str, unknown: str) -> Iterator[InputError]:
@@ -24,8 +40,8 @@ def member_errors(error: BaseException, at: str, unknown: str) -> Iterator[Input
         for inner in error.exceptions:
             yield from member_errors(inner, at, unknown)
     elif isinstance(error, ForbiddenExtraKeysError):
-        for name in sorted(error.extra_fields):
-            yield InputError(f"{at}/{escape(name[:NAME_MAX])}", unknown)
+        for name in nsmallest(ERRORS_MAX + 1, error.extra_fields):
+            yield InputError(f"{at}/{escape(name)}", unknown)
     elif isinstance(error, KeyError):
         yield InputError(at, "is required")
     elif isinstance(error, ValueError):
@@ -35,7 +51,9 @@ def member_errors(error: BaseException, at: str, unknown: str) -> Iterator[Input
 
 
 def escape(part: str | int) -> str:
-    """Return a part of a pointer as it is written."""
+    """Return a part of a pointer as it is written; a long name is cut."""
+    if isinstance(part, str) and len(part) > NAME_MAX:
+        part = part[:NAME_MAX] + "…"
     return str(part).replace("~", "~0").replace("/", "~1")
 
 

@@ -36,7 +36,7 @@ class Pack(Generic[Inputs]):
     execute: Callable[[Ctx, Inputs], Awaitable[object]]
 
     def appraise(self, inputs: object) -> Appraised | InputsInvalid:
-        """Say what these inputs cost at least, or everything that is wrong with them."""
+        """Say what these inputs cost at least, or what is wrong with them."""
         structured = structure(inputs, self.inputs)
         if isinstance(structured, InputsInvalid):
             return structured

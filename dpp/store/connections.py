@@ -98,7 +98,7 @@ class Pool:
                 return connection
         try:
             return await connect(self._address)
-        except asyncpg.PostgresError as error:  # a refused login is the fault of no item
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # no item's fault
             if classify(error) not in {Fault.BUG, Fault.BROKEN}:
                 raise
             log.critical("no connection", detail=f"{type(error).__name__}: {error}")

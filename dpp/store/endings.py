@@ -74,12 +74,14 @@ async def read_rows(
     ended = await queries.ending_of.fetch(connection, run_ids=gone) if gone else []
     return Rows(
         live=live,
-        ended={
-            row["run_id"]: EndedRun(row["ending_id"], Status(row["status"]), Micros(row["cost"]))
-            for row in ended
-        },
+        ended={row["run_id"]: ended_run(row) for row in ended},
         seqs={tenant_id: row["seq"] for tenant_id, row in budgets.items()},
     )
+
+
+def ended_run(row: Row) -> EndedRun:
+    """Read the ending of a run."""
+    return EndedRun(row["ending_id"], Status(row["status"]), Micros(row["cost"]))
 
 
 def live_run(row: Row) -> LiveRun:

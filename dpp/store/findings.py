@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from dpp.metrics import findings_total
 from dpp.ports import Seen
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
@@ -17,7 +18,10 @@ async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[s
     Asked again it changes nothing.
     """
     async with transaction(connection, "quarantine"):
-        return await set_aside(connection, seen, evidence)
+        aside = await set_aside(connection, seen, evidence)
+    if aside:
+        opened("write_refused")
+    return aside
 
 
 async def set_aside(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
@@ -49,7 +53,15 @@ async def open_finding(
             tenant_id=tenant_id,
             evidence=quoted(evidence),
         )
+    if row is not None:
+        opened(invariant)
     return row is not None
+
+
+def opened(*invariants: str) -> None:
+    """Count findings that were opened."""
+    for invariant in invariants:
+        findings_total.labels(invariant).inc()
 
 
 def quoted(evidence: Mapping[str, Any]) -> str:

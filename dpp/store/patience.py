@@ -15,7 +15,7 @@ from dpp.faults import StoreUnavailable
 
 FREE_MIN = 2  # connections that never wait for a row: one for a lane of intake, one of the settler
 WAIT_S = 8.0  # for a place: as long as an HTTP client is kept
-WAITERS_MAX = 16  # of one tenant; each keeps a client, and one row is freed for one after another
+WAITERS_MAX = 100  # of one tenant: a third of what the work of a small pool may wait for
 
 
 @define(eq=False)

@@ -23,6 +23,7 @@ from attrs import frozen
 
 from dpp import metrics
 from dpp.admission import Admission, Busy, Submission
+from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
 from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
 from dpp.leases import Fence, Lapse, NodeLease
@@ -31,6 +32,7 @@ from dpp.logs import get_logger
 from dpp.plans import Plans
 from dpp.ports import (
     Audit,
+    AuditedPage,
     CancelOutcome,
     Changes,
     Claim,
@@ -43,15 +45,18 @@ from dpp.ports import (
     NewTenant,
     Node,
     Renewal,
+    ResolveOutcome,
     RunEvent,
     Seen,
     Tenant,
     TenantExists,
     Watch,
 )
+from dpp.resolutions import Resolving
 from dpp.runs import Run
 from dpp.settlement import End, Settlement
 from dpp.store import (
+    auditing,
     audits,
     cancels,
     claims,
@@ -60,9 +65,11 @@ from dpp.store import (
     following,
     leases,
     reads,
+    resolutions,
     storing,
     submissions,
     tenants,
+    transfers,
 )
 from dpp.store.bridge import Bridge
 from dpp.store.connections import Address, Connection, Pool
@@ -384,6 +391,34 @@ class PostgresStore:
         verb = partial(storing.keep_store_id, name=name, store_id=store_id)
         return await self._ask("keep_store_id", self._work, verb)
 
+    # auditor
+
+    async def audit_page(
+        self, marks: Mapping[str, Mark], *, after: str, tenants_max: int, facts_max: int
+    ) -> AuditedPage:
+        """Look at what moved since these marks, on a connection that can only read."""
+        verb = partial(
+            auditing.audit_page,
+            marks=marks,
+            after=after,
+            tenants_max=tenants_max,
+            facts_max=facts_max,
+        )
+        return await self._ask("audit_page", self._auditor, verb, once=True)
+
+    async def open_findings(
+        self, tenant_id: str, offences: Sequence[Offence], mark: Mark
+    ) -> list[Finding]:
+        """Look again, under the budget lock, and open findings."""
+        verb = partial(
+            auditing.open_findings,
+            tenant_id=tenant_id,
+            offences=offences,
+            mark=mark,
+            finding_ids=[uuid4() for _ in offences],
+        )
+        return await self._ask_row("open_findings", tenant_id, verb)
+
     # follower
 
     async def follow(
@@ -523,13 +558,30 @@ class PostgresStore:
         return await self._ask("revoke_key", self._work, verb)
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome:
-        """Deposit or withdraw, once per (tenant, reference)."""
-        verb = partial(tenants.post_transfer, posting=posting)
+        """Post a transfer, once per (tenant, reference)."""
+        verb = partial(transfers.post_transfer, posting=posting)
         return await self._ask_row("post_transfer", posting.tenant_id, verb)
+
+    async def tenant_of_run(self, run_id: UUID) -> str | None:
+        """Return whose run this is."""
+        verb = partial(transfers.tenant_of_run, run_id=run_id)
+        return await self._ask("tenant_of_run", self._read, verb)
 
     async def list_findings(self) -> list[Finding]:
         """Return open findings."""
         return await self._ask("list_findings", self._read, audits.list_findings)
+
+    async def get_finding(self, finding_id: UUID) -> Finding | None:
+        """Return a finding, open or resolved."""
+        verb = partial(resolutions.get_finding, finding_id=finding_id)
+        return await self._ask("get_finding", self._read, verb)
+
+    async def resolve_finding(self, asked: Resolving) -> ResolveOutcome:
+        """Do what an operator decided about a finding."""
+        finding = await self.get_finding(asked.finding_id)
+        whose = "" if finding is None or finding.tenant_id is None else finding.tenant_id
+        verb = partial(resolutions.resolve_finding, asked=asked)
+        return await self._ask_row("resolve_finding", whose, verb)
 
     async def list_nodes(self) -> list[Node]:
         """Return the nodes whose lease lives."""

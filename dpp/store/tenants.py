@@ -1,20 +1,8 @@
-"""Tenants, their keys, and the transfers that operators make."""
+"""Tenants and their keys."""
 
-from dpp import ledger
-from dpp.admission import Busy
-from dpp.ledger import (
-    EarlierTransfer,
-    Kind,
-    Overdrawn,
-    Posted,
-    Posting,
-    PostingOutcome,
-    ReferenceReused,
-    TenantUnknown,
-)
-from dpp.money import Micros
+from dpp.ledger import Kind, Posting
 from dpp.ports import Key, NewKey, NewTenant, Tenant, TenantExists
-from dpp.store import reads
+from dpp.store import reads, transfers
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
@@ -33,7 +21,7 @@ async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | Tena
         if made is not None:
             await write_key(connection, new.key, new.operator)
             if new.deposit > 0:
-                await post(connection, first_deposit(new))
+                await transfers.post(connection, first_deposit(new))
         tenant = await get_tenant(connection, new.tenant_id)
     assert tenant is not None
     return tenant if mine else TenantExists()
@@ -112,55 +100,6 @@ async def revoke_key(connection: Connection, tenant_id: str, key_id: str, operat
             connection, tenant_id=tenant_id, key_id=key_id, operator=operator
         )
     return row is not None
-
-
-async def post_transfer(
-    connection: Connection, posting: Posting, *, wait: bool
-) -> PostingOutcome | Busy:
-    """Deposit or withdraw, once per (tenant, reference)."""
-    async with transaction(connection):
-        return await post(connection, posting, wait=wait)
-
-
-async def post(
-    connection: Connection, posting: Posting, *, wait: bool = True
-) -> PostingOutcome | Busy:
-    """Lock the budget, look the reference up, decide, write; inside the caller's transaction."""
-    lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    budget = await lock.fetch_one(connection, tenant_ids=[posting.tenant_id])
-    if budget is None:
-        return TenantUnknown() if wait else Busy()
-    row = await queries.earlier_transfer.fetch_one(
-        connection, tenant_id=posting.tenant_id, reference=posting.reference
-    )
-    earlier = None if row is None else EarlierTransfer(row["kind"], row["amount"])
-    decided = ledger.decide(posting, Micros(budget["available"]), earlier)
-    match decided:
-        case Overdrawn() | ReferenceReused():
-            return decided
-        case False:
-            return Posted(reads.budget(budget))
-        case True:
-            return Posted(
-                reads.budget(await write_transfer(connection, posting, budget["seq"] + 1))
-            )
-
-
-async def write_transfer(connection: Connection, posting: Posting, seq: int) -> Row:
-    """Insert the transfer and move the budget; returns the budget row after it."""
-    row = await queries.post_transfer.fetch_one(
-        connection,
-        tenant_id=posting.tenant_id,
-        seq=seq,
-        kind=posting.kind.value,
-        amount=posting.amount,
-        reference=posting.reference,
-        reason=posting.reason,
-        operator=posting.operator,
-        sign=1 if posting.kind is Kind.DEPOSIT else -1,
-    )
-    assert row is not None
-    return row
 
 
 def tenant(row: Row) -> Tenant:

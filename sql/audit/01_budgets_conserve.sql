@@ -3,4 +3,3 @@ select tenant_id, deposited, available, held, spent
   from budgets
  where available + held + spent <> deposited or least(deposited, available, held, spent) < 0
  order by tenant_id
- limit 100

@@ -12,7 +12,8 @@ with fold as (
 )
 select coalesce(b.tenant_id, f.tenant_id) as tenant_id,
        b.deposited, b.available, b.held, b.spent, b.seq,
-       f.deposited as deposited_folded, f.held as held_folded, f.spent as spent_folded, f.entries, f.seq as seq_folded
+       f.deposited as deposited_folded, f.held as held_folded, f.spent as spent_folded,
+       f.entries, f.seqs, f.seq as seq_folded
   from budgets b
   full join fold f on f.tenant_id = b.tenant_id
  where b.tenant_id is null
@@ -23,4 +24,3 @@ select coalesce(b.tenant_id, f.tenant_id) as tenant_id,
     or b.seq is distinct from coalesce(f.seq, 0)
     or f.entries <> f.seqs or f.entries <> f.seq
  order by 1
- limit 100

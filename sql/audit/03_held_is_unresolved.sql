@@ -10,4 +10,3 @@ select b.tenant_id, b.held, coalesce(u.reserved, 0) as unresolved
   left join unresolved u on u.tenant_id = b.tenant_id
  where b.held <> coalesce(u.reserved, 0)
  order by b.tenant_id
- limit 100

@@ -6,4 +6,3 @@ select coalesce(s.run_id, l.run_id, e.run_id) as run_id, coalesce(s.tenant_id, l
   full join endings e on e.run_id = coalesce(s.run_id, l.run_id) and e.tenant_id = coalesce(s.tenant_id, l.tenant_id)
  where s.run_id is null or (l.run_id is null) = (e.run_id is null)
  order by 1
- limit 100

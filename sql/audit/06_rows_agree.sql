@@ -13,4 +13,3 @@ select s.run_id, s.tenant_id, s.max_cost, l.max_cost as live_max_cost, s.minimum
        and e.error_code <> 'resolved_by_operator'
     or e.status = 'CANCELED' and (e.kind = 'settle') <> (e.cost > 0)
  order by s.run_id
- limit 100

@@ -4,4 +4,3 @@ select s.run_id, s.tenant_id, sha256(s.inputs) = s.inputs_sha256 as inputs_hold,
   left join endings e on e.run_id = s.run_id
  where sha256(s.inputs) <> s.inputs_sha256 or sha256(e.result) <> e.result_sha256
  order by s.run_id
- limit 100

@@ -179,7 +179,8 @@ create table transfers (                       -- append-only: what no run does 
   constraint transfers_reference unique (tenant_id, reference),
   constraint transfers_kind check (kind in ('deposit', 'withdraw', 'refund', 'adjust')),
   constraint transfers_amount check (amount > 0 or kind = 'adjust' and amount <> 0),
-  constraint transfers_subject check ((kind = 'refund') = (run_id is not null)));
+  constraint transfers_subject check ((kind = 'refund') = (run_id is not null)),
+  constraint transfers_reason check (kind not in ('refund', 'adjust') or coalesce(reason, '') <> ''));
 
 create index transfers_refunds on transfers (run_id) where kind = 'refund';
 

@@ -1,2 +1,3 @@
-select finding_id, invariant, subject, tenant_id, evidence::text as evidence, opened_at
+select finding_id, invariant, subject, tenant_id, evidence::text as evidence, opened_at, resolved_at,
+       resolution::text as resolution
   from findings where resolved_at is null order by opened_at, finding_id

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpp.actors.batches import commit
-from dpp.faults import StoreUnavailable
+from dpp.actors.batches import BROKEN_MAX, commit
+from dpp.faults import StoreBroken, StoreUnavailable
 
 
 @given(size=st.integers(1, 60), bad=st.sets(st.integers(0, 59)))
@@ -56,3 +57,78 @@ async def test_a_bug_in_setting_aside_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await commit(ask, range(2), set_aside)
+
+
+# a broken store, or a broken row
+
+
+@define(eq=False)
+class Broken:
+    """A verb that the database refuses for these items, and what became of the others."""
+
+    bad: set[int]
+    away_after: int = 10_000  # questions; then the store is away
+    asked: list[int] = field(factory=list)  # how many items each time
+    committed: list[int] = field(factory=list)
+    aside: list[int] = field(factory=list)
+
+    async def ask(self, items: Sequence[int]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(len(items))
+        if len(self.asked) > self.away_after:
+            raise StoreUnavailable
+        if not self.bad.isdisjoint(items):
+            raise StoreBroken("invalid page in block 7")
+        self.committed.extend(items)
+
+    async def set_aside(self, item: int, bug: Exception) -> None:
+        assert isinstance(bug, StoreBroken)
+        await trio.lowlevel.checkpoint()
+        self.aside.append(item)
+
+
+@given(bad=st.integers(0, 29), size=st.integers(2, 30))
+def test_where_the_others_commit_a_broken_store_is_one_broken_item(bad: int, size: int) -> None:
+    store = Broken({bad % size})
+
+    trio.run(commit, store.ask, range(size), store.set_aside)
+
+    assert store.aside == [bad % size]
+    assert store.committed == [item for item in range(size) if item != bad % size]
+
+
+@pytest.mark.parametrize("size", [1, 2, 30])
+async def test_a_store_that_is_broken_for_all_is_no_items_fault(size: int) -> None:
+    store = Broken(set(range(size)))
+
+    with pytest.raises(StoreBroken):
+        await commit(store.ask, range(size), store.set_aside)
+
+    assert store.aside == []
+
+
+async def test_a_broken_store_is_asked_a_few_times_and_not_once_an_item() -> None:
+    store = Broken(set(range(512)))
+
+    with pytest.raises(StoreBroken):
+        await commit(store.ask, range(512), store.set_aside)
+
+    assert store.asked.count(1) == BROKEN_MAX
+
+
+async def test_nothing_is_set_aside_before_it_is_known_that_others_commit() -> None:
+    """The first items are broken; whether it is them or the store is known by those behind."""
+    store = Broken({0, 1}, away_after=4)  # 4 items, 2, and each of the two alone
+
+    with pytest.raises(StoreUnavailable):
+        await commit(store.ask, range(4), store.set_aside)
+
+    assert (store.asked, store.aside) == ([4, 2, 1, 1, 2], [])
+
+
+async def test_items_that_others_show_to_be_broken_are_set_aside_in_the_end() -> None:
+    store = Broken({0, 1})
+
+    await commit(store.ask, range(4), store.set_aside)
+
+    assert (store.committed, store.aside) == ([2, 3], [0, 1])

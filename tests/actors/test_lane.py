@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 import trio
@@ -11,11 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from dpp.actors.lane import Lane
+from dpp.actors.intake import IntakeDesk
+from dpp.actors.lane import BATCH_BYTES_MAX, Lane
 from dpp.actors.lanes import Lanes, keep_lanes
-from dpp.actors.mailbox import Call, Mailbox, Waiter
+from dpp.actors.mailbox import Call, Mailbox, Waiter, weightless
+from dpp.actors.settler import Ending, SettlingDesk
 from dpp.admission import Busy
 from dpp.faults import StoreUnavailable
+from dpp.leases import Fence
+from dpp.money import ZERO
+from dpp.runs import ErrorCode, Failure, StoredResult
+from dpp.settlement import Completed, End, FailedByItself, Outcome
+from tests.actors.world import asked
 
 COMMIT_S = 0.005
 
@@ -38,9 +46,11 @@ class Till:
     waiting: int = 0
     waiting_most: int = 0
     released: trio.Event = field(factory=trio.Event)
+    heaviest: int = 0  # batch, if the number of an item is what it weighs
 
     async def __call__(self, batch: Sequence[Item], *, wait: bool) -> list[str | Busy]:
         self.batches.append(len(batch))
+        self.heaviest = max(self.heaviest, sum(item.n for item in batch))
         if wait:
             await self._until_free({item.tenant_id for item in batch})
         await trio.sleep(COMMIT_S)
@@ -105,10 +115,15 @@ async def give_a_bug(call: Call[Item, str], bug: Exception) -> None:
 
 @asynccontextmanager
 async def open_desk(
-    till: Till | None = None, *, batch_max: int = 100, parked_max: int = 1000, waiting_max: int = 2
+    till: Till | None = None,
+    *,
+    batch_max: int = 100,
+    parked_max: int = 1000,
+    waiting_max: int = 2,
+    weigh: Callable[[Item], int] = weightless,
 ) -> AsyncIterator[Desk]:
     """Run a lane meanwhile; leaving closes its mailbox and waits for its end."""
-    desk = Desk(till or Till())
+    desk = Desk(till or Till(), Mailbox(10_000, weigh))
     lane = Lane(
         name="lane",
         mailbox=desk.mailbox,
@@ -264,6 +279,63 @@ async def test_a_poisoned_item_of_a_held_tenant_harms_only_itself(
     assert len(desk.answers) == 10
 
 
+@define(eq=False)
+class Told(Till):
+    """A held tenant. `told`: what the questions that wait for it meet; after that it is free."""
+
+    told: deque[str] = field(factory=deque)
+
+    async def __call__(self, batch: Sequence[Item], *, wait: bool) -> list[str | Busy]:
+        await trio.sleep(COMMIT_S)
+        now = self.told.popleft() if wait and self.told else "held" if self.told else "free"
+        if now == "refused":
+            raise RuntimeError
+        if now == "away":
+            raise StoreUnavailable
+        if now in {"busy", "held"}:
+            return [Busy()] * len(batch)
+        self.served += batch
+        return [f"done {item.n}" for item in batch]
+
+
+@pytest.mark.parametrize(
+    ("told", "done"),
+    [
+        (["busy"], 4),  # somebody of the same tenant has the place to wait
+        (["refused", "busy"], 4),  # the second half must not be asked before the first
+        (["refused", "busy", "away"], 0),
+        (["refused", "answered", "busy"], 4),
+        (["refused", "answered", "away"], 2),
+        (["refused", "refused", "busy"], 4),
+        (["refused", "refused", "answered", "busy"], 4),
+        (["refused", "refused", "answered", "away"], 1),
+        (["away"], 0),
+    ],
+)
+async def test_a_batch_that_is_waited_for_in_halves_keeps_its_order_and_forgets_nobody(
+    autojump_clock: MockClock, told: list[str], done: int
+) -> None:
+    with trio.fail_after(60):
+        async with open_desk(Told(told=deque(told))) as desk:
+            desk.ask(*of("a", 0, 1, 2, 3))
+
+    expected = [f"done {n}" if n < done else "dropped" for n in range(4)]
+    assert [desk.answers[item] for item in of("a", 0, 1, 2, 3)] == expected
+    assert desk.till.served == of("a", *range(done))
+
+
+async def test_what_comes_while_halves_are_waited_for_stays_behind_them(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_desk(Told(told=deque(["refused", "busy"]))) as desk:
+        desk.ask(*of("a", 0, 1, 2, 3))
+        for n in range(4, 60):
+            desk.ask(*of("a", n))
+            await trio.sleep(COMMIT_S)
+
+    assert desk.till.served == of("a", *range(60))
+
+
 async def test_closing_answers_what_is_parked_first(autojump_clock: MockClock) -> None:
     async with open_desk(Till(held={"a", "b", "c"})) as desk:
         desk.ask(*(Item(tenant_id, n) for tenant_id in "abc" for n in range(4)))
@@ -312,6 +384,62 @@ async def test_a_lane_that_ends_drops_all_that_is_in_its_hands(
         nursery.start_soon(ask, Item("b", 3))
 
     assert sorted(answers) == [1, 2, 3]
+
+
+# bytes
+
+
+def mebibytes(item: Item) -> int:
+    return item.n << 20
+
+
+async def test_a_batch_is_bounded_by_its_bytes(autojump_clock: MockClock) -> None:
+    async with open_desk(weigh=mebibytes) as desk:
+        desk.ask(*of("a", 3, 3), *of("b", 3, 5), *of("a", 1, 99), *of("b", 8))
+
+    assert BATCH_BYTES_MAX == 8 << 20
+    assert desk.till.batches == [2, 2, 1, 1, 1]
+    assert len(desk.till.served) == 7
+
+
+@pytest.mark.parametrize("held_s", [0.05, 1.0])
+async def test_what_is_parked_is_tried_again_in_batches_of_bounded_bytes(
+    autojump_clock: MockClock, held_s: float
+) -> None:
+    """Both before the lane waits for the tenant, and while it does."""
+    items = of("a", *[3] * 40)
+    async with open_desk(Till(held={"a"}), weigh=mebibytes) as desk:
+        desk.ask(*items)
+        await trio.sleep(held_s)
+        desk.till.release("a")
+
+    assert desk.till.heaviest <= 16  # what is tried again, and what is new: each has its bound
+    assert desk.till.served == items
+
+
+def test_a_submission_weighs_its_inputs() -> None:
+    one = asked(inputs={"body": "x" * 1000})
+    (mailbox,) = IntakeDesk(1, 10).mailboxes
+
+    assert mailbox.weigh(one) == len(one.inputs) > 1000
+
+
+@pytest.mark.parametrize(
+    ("outcome", "weight"),
+    [
+        (Completed(b"x" * 1000, ZERO), 1000),
+        (Completed(StoredResult("key", b"digest"), ZERO), 0),  # it lies elsewhere
+        (FailedByItself(Failure(ErrorCode.PACK_ERROR, "no"), ZERO), 0),
+    ],
+)
+def test_an_end_weighs_its_result(outcome: Outcome, weight: int) -> None:
+    one = End(uuid4(), "acme", Fence(uuid4(), uuid4(), 1), outcome)
+    (mailbox,) = SettlingDesk(1, 10).mailboxes
+
+    assert mailbox.weigh(Ending(one, "trace")) == weight
+
+
+# the lane's own end
 
 
 async def test_an_outage_is_ridden_out_behind_the_same_mailbox(autojump_clock: MockClock) -> None:

@@ -48,6 +48,60 @@ async def test_what_came_meanwhile_is_the_next_batch() -> None:
     assert batches == [10, 10, 5]
 
 
+def weigh(request: int) -> int:
+    return request
+
+
+@pytest.mark.parametrize(
+    ("requests", "batches"),
+    [
+        ([4, 4, 4, 4, 4], [2, 2, 1]),
+        ([3, 3, 4, 10, 1], [3, 1, 1]),  # up to the bound, not over it
+        ([99, 1, 1], [1, 2]),  # what is too large for any batch is one of its own
+        ([1, 99, 1], [1, 1, 1]),
+        ([0] * 9, [5, 4]),  # and the bound in calls holds as well
+    ],
+)
+async def test_a_batch_is_bounded_by_what_its_calls_weigh(
+    requests: list[int], batches: list[int]
+) -> None:
+    mailbox: Mailbox[int, str] = Mailbox(100, weigh)
+    taken: list[list[int]] = []
+
+    async with trio.open_nursery() as nursery:
+        for request in requests:
+            nursery.start_soon(ask, mailbox, request, [])
+            await wait_all_tasks_blocked()
+        mailbox.close()
+        while calls := await mailbox.take(5, 10):
+            taken.append([call.request for call in calls])
+            for call in calls:
+                call.answer("done")
+
+    assert [len(batch) for batch in taken] == batches
+    assert [request for batch in taken for request in batch] == requests
+
+
+async def test_what_one_taker_must_leave_wakes_the_next() -> None:
+    mailbox: Mailbox[int, str] = Mailbox(100, weigh)
+    batches: list[int] = []
+
+    async def take_one() -> None:
+        calls = await mailbox.take(5, 10)
+        batches.append(len(calls))
+        for call in calls:
+            call.answer("done")
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_one)
+            nursery.start_soon(take_one)
+            await wait_all_tasks_blocked()
+            await mailbox.ask_all_nowait([8, 8])
+
+    assert batches == [1, 1]
+
+
 async def test_full_refuses_who_does_not_wait() -> None:
     mailbox: Mailbox[int, str] = Mailbox(1)
 

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from dpp.actors import reaper as module
 from dpp.actors.reaper import Calm, Passing, step
+from dpp.actors.supervisor import supervise
 from dpp.leases import Lapse, NodeLease
 from dpp.ports import Claim, Seen, Turn
 from dpp.runs import ErrorCode, Status
@@ -283,6 +284,28 @@ async def test_after_an_outage_living_nodes_hand_back_first(autojump_clock: Mock
         await trio.sleep(2 * 1.1 * INTERVAL_S)
 
         assert one.waiting() == [run_id]
+
+
+@pytest.mark.parametrize("crashes_at", [0.0, 90.0, 95.0])
+async def test_a_reaper_that_crashed_in_an_outage_waits_as_long_after_it(
+    autojump_clock: MockClock, crashes_at: float
+) -> None:
+    """At its first question, at its last one, or at the first after it."""
+    async with scene() as one, trio.open_nursery() as nursery:
+        (run_id,) = await one.claimed()
+        nursery.start_soon(supervise, "reaper", one.world.reap)
+        await trio.sleep(1)
+        with one.store.faults.outage():
+            await trio.sleep(crashes_at)
+            one.store.faults.fail("unstarted_runs", Fault(RuntimeError("a bug")))
+            await trio.sleep(95 - crashes_at)
+        await trio.sleep(LEASE_S)
+        assert one.live(run_id).lease_id is not None
+
+        await trio.sleep(3 * 1.1 * INTERVAL_S)
+
+        assert one.waiting() == [run_id]
+        nursery.cancel_scope.cancel()
 
 
 async def test_after_being_stopped_it_waits_as_after_an_outage(autojump_clock: MockClock) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpp.actors.ring import REFRESH_S, Ring
+from dpp.actors.ring import PAUSE_MAX_S, REFRESH_S, Ring
 from dpp.leases import Fence
 from dpp.money import Micros
 from dpp.ports import Claimed
@@ -144,7 +144,9 @@ def test_a_refresh_is_due_at_the_start_then_at_most_once_a_second() -> None:
 
 
 @given(st.lists(st.floats(0, 30), max_size=20), st.integers())
-def test_refreshing_takes_at_most_a_twentieth_of_the_time(costs: list[float], seed: int) -> None:
+def test_refreshing_takes_at_most_a_twentieth_of_the_time_within_bounds(
+    costs: list[float], seed: int
+) -> None:
     ring = Ring(Random(seed))
     now = 100.0
     ring.refreshed([], now)
@@ -152,7 +154,18 @@ def test_refreshing_takes_at_most_a_twentieth_of_the_time(costs: list[float], se
     for cost_s in costs:
         ring.spent(cost_s)
 
-    assert ring.due_in_s(now) >= max(REFRESH_S, 20 * sum(costs)) * 0.999999
+    assert ring.due_in_s(now) >= min(max(REFRESH_S, 20 * sum(costs)), PAUSE_MAX_S) * 0.999999
+
+
+def test_a_stall_while_it_scans_puts_the_next_scan_off_by_seconds_at_most() -> None:
+    ring = Ring(Random(SEED))
+    ring.refreshed([], now=100.0)
+
+    ring.spent(46.0)
+    ring.spent(46.0)
+
+    assert ring.due_in_s(146.0) == 0
+    assert ring.due_in_s(100.0) <= 1.2 * PAUSE_MAX_S <= 5
 
 
 def test_a_scan_adds_without_moving_who_is_there() -> None:

@@ -16,10 +16,10 @@ from dpp.leases import NodeLease
 from dpp.packs.ctx import Ctx
 from dpp.ports import Claim, Claimed, Seen, Turn
 from dpp.runs import Status
-from tests.actors.world import DRAIN_S, HEARTBEAT_S, LEASE_S, World, asked
+from tests.actors.world import DRAIN_S, HEARTBEAT_S, LEASE_S, PLANS, World, asked
 from tests.fake_audit import audit
 from tests.fake_faults import WALL_S, Fault
-from tests.fake_store import trio_now
+from tests.fake_store import FakeStore, trio_now
 
 TRUST_S = LEASE_S - 1.0
 
@@ -219,6 +219,24 @@ async def test_our_own_stall_of_40_s_spends_the_attempt(autojump_clock: MockCloc
         assert node.world.standing.owed == set()
 
 
+async def test_a_stall_that_begins_with_a_renewal_on_its_way_spends_the_attempt(
+    autojump_clock: MockClock,
+) -> None:
+    """The store would have answered; that nobody here listened is no outage of it."""
+    async with working() as node:
+        lease_id = node.world.store.rows.live[node.run_id].lease_id
+        node.world.store.faults.fail("renew_lease", Fault(after_s=0.5))
+        await trio.sleep_until(HEARTBEAT_S + 0.1)
+        assert node.world.store.faults.calls.count("renew_lease") == 1
+        autojump_clock.jump(40)  # and nobody ran meanwhile
+        await trio.sleep(0.5)
+
+        assert node.work.cut_at == [HEARTBEAT_S + 0.1 + 40]
+        assert lease_id not in node.world.store.rows.leases
+        assert node.world.store.rows.live[node.run_id].lease_id == lease_id  # the reaper's
+        assert node.world.standing.owed == set()
+
+
 async def test_a_lost_lease_ends_the_work_and_the_node_takes_another(
     autojump_clock: MockClock,
 ) -> None:
@@ -304,6 +322,47 @@ async def test_ending_a_lease_is_bounded(autojump_clock: MockClock) -> None:
 
     assert trio.current_time() == END_S
     assert len(world.standing.owed) == 1
+
+
+class Holding(FakeStore):
+    """Somebody holds the runs of each lease for so many tries to hand them back."""
+
+    held = 3
+
+    async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> int:
+        if self.held:
+            self.held -= 1
+            await super().end_lease(lease, hand_back=False)
+            return 1
+        return await super().end_lease(lease, hand_back=hand_back)
+
+
+async def test_a_drain_asks_again_for_runs_that_somebody_held_for_a_moment(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(Holding(PLANS))
+    async with alone(world) as here:
+        await claim_one(world, here)
+
+    (live,) = world.store.rows.live.values()
+    assert (live.lease_id, live.attempts_spent) == (None, 0)
+    assert world.standing.owed == set()
+    assert trio.current_time() < 1
+
+
+async def test_asking_for_held_runs_again_is_bounded_and_the_next_lease_asks_once_more(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(Holding(PLANS))
+    world.store.held = 1000
+    async with alone(world) as here:
+        await claim_one(world, here)
+    assert trio.current_time() == END_S
+    assert world.standing.owed == {here.lease}
+
+    async with alone(world):
+        (live,) = world.store.rows.live.values()
+        assert (live.lease_id, live.attempts_spent) == (None, 0)
 
 
 async def test_a_lease_is_ended_although_all_is_cancelled(autojump_clock: MockClock) -> None:

@@ -174,6 +174,130 @@ def test_at_most_what_is_available_is_withdrawn(
     assert dpp("tenant", "show", name, "--json").document["budget"] == budget("6.00", "6.00")
 
 
+@pytest.fixture
+def paid(dpp: Dpp, tenant: dict[str, Any]) -> str:
+    """Let a run cost $0.05; its id."""
+    ended = submit(dpp, tenant, "--input", 'cost_usd="0.05"', "--wait")
+    assert ended.status == Exit.GOOD, ended.err
+    return str(ended.document["run_id"])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_run_cost_is_refunded_once_by_its_reference(
+    dpp: Dpp, paid: str, name: str, *, named: bool
+) -> None:
+    of = (name, paid) if named else (paid,)
+    why = ("--reason", "it was late", "--reference", "back-1", "--json")
+
+    first = dpp("refund", *of, "0.04", *why)
+    again = dpp("refund", *of, "0.04", *why)
+    other = dpp("refund", *of, "0.05", *why)
+
+    assert first.document == {"budget": budget("10.00", "9.99", spent="0.01")}
+    assert (again.status, again.document) == (Exit.GOOD, first.document)
+    assert (other.status, other.document["error"]["code"]) == (1, "reference-reused")
+
+
+def test_no_more_is_refunded_than_is_left_and_the_error_says_how_much(
+    dpp: Dpp, paid: str, name: str
+) -> None:
+    some = dpp("refund", name, paid, "0.04", "--reason", "late")
+    more = dpp("refund", name, paid, "0.02", "--reason", "late", "--json")
+    rest = dpp("refund", paid, "0.01", "--reason", "late", "--json")
+
+    assert (some.status, some.err.startswith("reference cli-")) == (Exit.GOOD, True)
+    assert "0.01" in some.out
+    assert (more.status, more.document["error"]["code"]) == (1, "refund-too-high")
+    assert "it cost $0.05, of which $0.04 is refunded: $0.01 is left" in more.err
+    assert more.document["error"]["problem"]["left_usd"] == "0.01"
+    assert rest.document["budget"] == budget("10.00", "10.00")
+
+
+def test_a_run_that_is_not_there_or_not_ended_is_not_refunded(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    running = submit(dpp, tenant, "--input", "sleep_s=60").document["run_id"]
+    unknown, why = str(uuid.uuid4()), ("--reason", "a test", "--json")
+
+    refused = [
+        dpp("refund", name, running, "0.01", *why),
+        dpp("refund", running, "0.01", *why),
+        dpp("refund", name, unknown, "0.01", *why),
+        dpp("refund", unknown, "0.01", *why),
+        dpp("refund", name, "nothing", "0.01", *why),
+    ]
+    dpp("run", "cancel", running, "--tenant", name)
+
+    assert [one.status for one in refused] == [Exit.NEGATIVE] * 5
+    codes = [one.document["error"]["code"] for one in refused]
+    assert codes == ["run-not-finished"] * 2 + ["not-found"] * 2 + ["invalid-request"]
+    assert "dpp run wait" in refused[0].err
+    assert "dpp run list --tenant" in refused[2].err
+    assert "RUN must be the run_id of a run" in refused[4].err
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [("-4.00",), ("--", "-4.00")],
+    ids=" ".join,
+)
+def test_an_adjust_corrects_either_way_however_its_sign_is_given(
+    dpp: Dpp, tenant: dict[str, Any], name: str, amount: tuple[str, ...]
+) -> None:
+    less = dpp("adjust", name, "--reason", "booked twice", "--json", *amount)
+    more = dpp("adjust", name, "+1.00", "--reason", "not so", "--json")
+    bare = dpp("adjust", name, "1.00", "--reason", "not so", "--json")
+    over = dpp("adjust", "--reason", "too much", name, "-8.01", "--json")
+
+    assert less.document == {"budget": budget("6.00", "6.00")}
+    assert more.document == {"budget": budget("7.00", "7.00")}
+    assert bare.document == {"budget": budget("8.00", "8.00")}
+    assert (over.status, over.document["error"]["code"]) == (1, "budget-exceeded")
+    assert "dpp tenant show" in over.err
+
+
+def test_an_adjust_is_booked_once_by_its_reference(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    why = ("--reference", "mend-1", "--reason", "booked twice", "--json")
+
+    first, again = [dpp("adjust", name, "-1.00", *why) for _ in range(2)]
+    other = dpp("adjust", name, "1.00", *why)
+
+    assert first.document == again.document == {"budget": budget("9.00", "9.00")}
+    assert (other.status, other.document["error"]["code"]) == (1, "reference-reused")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("refund", "acme", "r", "1.00"), "--reason"),
+        (("adjust", "acme", "-1.00"), "--reason"),
+        (("refund", "1.00", "--reason", "why"), "[TENANT] RUN USD"),
+        (("refund", "--reason", "why"), "[TENANT] RUN USD"),
+        (("refund", "a", "b", "c", "d", "--reason", "why"), "[TENANT] RUN USD"),
+        (("adjust", "acme", "--reason", "why"), "±USD"),
+        (("adjust", "acme", "-1.00", "--reson", "why"), "--reason"),
+        (("adjust", "acme", "--reson", "why", "-1.00", "--reason", "why"), "--reson"),
+        (("adjust", "-x", "acme", "-1.00", "--reason", "why"), "-x"),
+    ],
+)
+def test_a_transfer_that_is_typed_wrong_is_usage(
+    dpp: Dpp, arguments: tuple[str, ...], words: str
+) -> None:
+    wrong = dpp(*arguments, "--json")
+
+    assert (wrong.status, wrong.document["error"]["code"]) == (Exit.USAGE, "usage")
+    assert words in wrong.document["error"]["what"]
+
+
+def test_a_blank_reason_is_refused(dpp: Dpp, tenant: dict[str, Any], name: str) -> None:
+    refused = dpp("adjust", name, "1.00", "--reason", " ", "--json")
+
+    assert (refused.status, refused.document["error"]["code"]) == (1, "invalid-request")
+    assert "--reason must say why" in refused.err
+
+
 def test_a_run_is_submitted_followed_and_paid_for(
     dpp: Dpp, tenant: dict[str, Any], name: str
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_problem_comes_before_its_case_and_nothing_is_said_twice() -> None:
     ("pointer", "typed"),
     [
         ("/amount_usd", "USD"),
+        ("/run_id", "RUN"),
         ("/tenant_id", "NAME"),
         ("/plan", "PLAN"),
         ("/deposit_usd", "--deposit"),

@@ -267,7 +267,6 @@ def test_a_changed_setting_that_is_not_used_is_a_warning_and_the_default_is_none
 
     assert of(environ=environ).warnings == (
         "database.socket_group (DPP_DATABASE__SOCKET_GROUP) is not used by this version",
-        "audit.interval_s (DPP_AUDIT__INTERVAL_S) is not used by this version",
         "runs.result_retention_days (DPP_RUNS__RESULT_RETENTION_DAYS) is not used by this version",
     )
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dpp.money import AMOUNT_MAX, NotMoney, parse, show
+from dpp.money import AMOUNT_MAX, NotMoney, parse, parse_signed, show
 
 amounts = st.integers(min_value=0, max_value=AMOUNT_MAX)
 near_money = st.text(alphabet="0123456789.+-eE ,_\u0660\u0967\n", max_size=12)
@@ -100,3 +100,32 @@ def test_only_the_grammar_is_money(text: str) -> None:
 )
 def test_an_amount_is_shown_with_two_to_six_decimals(micros: int, text: str) -> None:
     assert show(micros) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        *(("0", 0), ("-0.00", 0), ("+0", 0), ("5", 5_000_000), ("+0.05", 50_000)),
+        *(("-0.000001", -1), ("-1000000", -AMOUNT_MAX), ("1000000", AMOUNT_MAX)),
+    ],
+)
+def test_an_adjusts_amount_may_have_a_sign(text: str, micros: int) -> None:
+    assert parse_signed(text) == micros
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("--1", "+-1", "-+1", "++1", "- 1", " -1", "-1 ", "-", "+", "", "\u22121", "-.5", "-1e3"),
+        *("-1000000.000001", "1000000.000001", "-NaN", "-1\n"),
+        *(-1, 1, -1.0, 0, True, None, b"-1", Decimal(-1), ["-1"]),
+    ],
+)
+def test_what_is_no_signed_amount_is_refused_by_name(value: object) -> None:
+    with pytest.raises(NotMoney, match=re.escape('such as "1.00" or "-0.05"')):
+        parse_signed(value)
+
+
+@given(st.integers(min_value=-AMOUNT_MAX, max_value=AMOUNT_MAX))
+def test_a_signed_amount_that_is_shown_reads_back_as_itself(micros: int) -> None:
+    assert parse_signed(show(micros)) == micros

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,16 @@ from structlog.testing import capture_logs
 
 from dpp import keys, logs, metrics
 from dpp.faults import StoreUnavailable
-from dpp.http import listener, management
+from dpp.http import cursors, listener, management
 from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
 from dpp.http.admin.desk import Desk
 from dpp.keys import SCOPES
 from tests.conftest import PLANS
-from tests.http.server import Wire, get
+from tests.http.server import Wire, get, request
+from tests.http.test_bad_http import REFUSED
+from tests.http.test_connection import drip
+from tests.store.examples import DOLLAR
+from tests.store.steps import make_tenant, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -124,12 +128,14 @@ async def test_each_change_of_a_tenant_is_one_line_of_who_and_why(admin: Admin) 
         await admin.post("/tenants/acme:suspend", **by)
         await admin.post("/tenants/acme:resume", **by)
         await admin.post("/tenants/acme/plan", plan="unlimited", **by)
+        await admin.post("/tenants/acme/adjusts", amount_usd="1", reference="r", **by)
 
     told = [line for line in lines if line.get("tenant_id") == "acme"]
     assert [line["event"] for line in told] == [
         "tenant suspended",
         "tenant resumed",
         "plan changed",
+        "adjust",
     ]
     assert {(line["operator"], line["reason"]) for line in told} == {("ann", "unpaid")}
 
@@ -244,6 +250,38 @@ async def test_money_is_booked_once_per_reference(admin: Admin) -> None:
     assert over.json()["available_usd"] == "3.00"
 
 
+async def test_refund_of_a_settled_run_and_adjust_are_booked_once(
+    admin: Admin, store: PostgresStore
+) -> None:
+    await make_tenant(store)
+    run_id = str(await settle(store, cost=DOLLAR))
+    why = {"operator": "ann", "reason": "it was late"}
+    refund = {"run_id": run_id, "amount_usd": "0.40", "reference": "back", **why}
+    adjust = {"amount_usd": "-0.40", "reference": "mend", **why}
+
+    back, mend = [
+        [await admin.post(f"/tenants/acme/{way}", **body) for _ in range(2)]
+        for way, body in (("refunds", refund), ("adjusts", adjust))
+    ]
+    over = await admin.post("/tenants/acme/refunds", **{**refund, "reference": "more"})
+    high = await admin.post(
+        "/tenants/acme/refunds", **{**refund, "reference": "most", "amount_usd": "0.21"}
+    )
+
+    assert [one.status_code for one in (*back, *mend, over)] == [200] * 5
+    assert back[0].json() == back[1].json()
+    assert mend[0].json() == mend[1].json()
+    assert mend[0].json()["budget"]["deposited_usd"] == "9.60"
+    assert problem(high) == "422 refund-too-high"
+    assert high.json()["left_usd"] == "0.20"
+    lines = await store.list_transfers("acme", before=None, limit=3)
+    assert [(one.kind, one.amount, one.reason) for one in lines] == [
+        ("refund", 400_000, "it was late"),
+        ("adjust", -400_000, "it was late"),
+        ("refund", 400_000, "it was late"),
+    ]
+
+
 async def test_unknown_tenant_is_404_everywhere(admin: Admin) -> None:
     answers = [
         await admin.get("/tenants/none"),
@@ -265,7 +303,7 @@ async def test_books_are_shown(admin: Admin) -> None:
 
     assert audit["ok"] is True
     assert audit["findings"] == []
-    assert {"name", "claim", "offenders"} == set(audit["invariants"][0])
+    assert {"name", "claim", "offenders", "accepted"} == set(audit["invariants"][0])
     assert (await admin.get("/findings")).json() == {"items": [], "next_cursor": None}
     assert (await admin.get("/nodes")).json() == {"items": [], "next_cursor": None}
 
@@ -380,6 +418,150 @@ async def test_no_connection_takes_the_listener_down(admin: Admin, name: str) ->
     assert (await admin.http.get("/metrics")).status_code == 200
 
 
+async def test_every_malformed_request_is_answered_400_and_closed(admin: Admin) -> None:
+    for name, data in REFUSED.items():
+        async with admin.connect() as wire:
+            reply = await wire.ask(data)
+
+            assert (reply.status, reply.headers["connection"]) == (400, "close"), name
+            assert reply.headers["content-type"] == "application/problem+json"
+            assert reply.headers["x-content-type-options"] == "nosniff"
+            assert await wire.ended()
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",), ("Connection: keep-alive",)])
+async def test_connection_ends_after_its_one_answer(admin: Admin, lines: tuple[str, ...]) -> None:
+    async with admin.connect() as wire:
+        reply = await wire.ask(get("/metrics", *lines) + get("/metrics"))
+
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert reply.body.endswith(b"\n")
+        assert await wire.ended()
+
+
+async def test_client_that_stops_sending_is_answered(admin: Admin) -> None:
+    async with admin.connect() as wire:
+        await wire.send(get("/metrics"))
+        await wire.stream.send_eof()
+
+        assert (await wire.reply()).status == 200
+
+
+async def test_body_in_chunks_is_read_after_the_client_was_told_to_go_on(admin: Admin) -> None:
+    lines = (
+        f"Authorization: Bearer {TOKEN}",
+        "Content-Type: application/json",
+        "Transfer-Encoding: chunked",
+        "Expect: 100-continue",
+    )
+    body = b'{"tenant_id": "acme", "plan": "basic"}'
+
+    async with admin.connect() as wire:
+        await wire.send(request("POST", "/admin/v1/tenants", *lines))
+        told = await wire.until(b"\r\n\r\n")
+        made = await wire.ask(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert made.status == 201
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ",
+        request("POST", "/metrics", "Content-Length: 60000"),
+    ],
+)
+async def test_slow_request_is_answered_408_however_steadily_it_drips(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr("dpp.http.arrivals.HEAD_S", 0.1)
+    monkeypatch.setattr("dpp.http.arrivals.BODY_S", 0.1)
+
+    async with admin.connect() as wire, trio.open_nursery() as nursery:
+        nursery.start_soon(drip, wire.stream, begun + b"x" * 10_000)
+        reply = await wire.reply()
+        nursery.cancel_scope.cancel()
+
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+
+
+async def test_silent_connection_is_closed_without_a_word(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpp.http.arrivals.HEAD_S", 0.1)
+
+    async with admin.connect() as wire:
+        assert await wire.ended()
+
+
+async def test_slow_clients_give_way_to_one_that_asks(admin: Admin) -> None:
+    async with AsyncExitStack() as stack:
+        slow = []
+        for _ in range(management.CONNECTIONS_MAX):
+            slow.append(await stack.enter_async_context(admin.connect()))
+            await slow[-1].send(b"GET /metrics HTTP/1.1\r\nX")
+
+        for _ in range(3):
+            async with admin.connect() as wire:
+                assert (await wire.ask(get("/metrics"))).status == 200
+        assert await slow[0].ended()
+        last = await slow[-1].ask(b": y\r\nHost: dpp\r\n\r\n")
+
+    assert last.status == 200
+
+
+async def test_connection_without_a_whole_request_is_let_go_at_drain(admin: Admin) -> None:
+    async with admin.connect() as wire:
+        await wire.send(b"GET /metrics HTTP/1.1\r\nX")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        admin.stopping.set()
+
+        assert await wire.ended()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/tenants/%00"),
+        ("GET", "/tenants/Acme"),
+        ("GET", "/tenants/a%00b/keys"),
+        ("POST", "/tenants/%00/deposits"),
+        ("POST", "/tenants/%00/withdrawals"),
+        ("POST", "/tenants/%00/refunds"),
+        ("POST", "/tenants/%00/adjusts"),
+        ("GET", "/runs/%00"),
+        ("GET", "/runs/1"),
+        ("POST", "/tenants/%00/keys"),
+        ("POST", "/tenants/%00/plan"),
+        ("POST", "/tenants/%00:suspend"),
+        ("POST", "/tenants/acme/keys/%00:revoke"),
+    ],
+)
+async def test_name_that_nothing_can_have_is_404(admin: Admin, method: str, path: str) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+    body = {"amount_usd": "1", "reference": "r"} if path.endswith(("its", "als")) else {}
+
+    answer = await admin.ask(method, f"/admin/v1{path}", json=body)
+
+    assert problem(answer) == "404 not-found"
+
+
+async def test_self_made_cursor_is_no_cursor(admin: Admin) -> None:
+    cursor = cursors.make("tenants", "", "a\0b")
+
+    assert problem(await admin.get(f"/tenants?cursor={cursor}")) == "422 invalid-request"
+
+
+async def test_half_a_surrogate_pair_is_not_json(admin: Admin) -> None:
+    body = rb'{"tenant_id": "acme", "plan": "basic", "operator": "\ud800\\\udc00"}'
+    headers = {"Content-Type": "application/json"}
+
+    answer = await admin.ask("POST", "/admin/v1/tenants", content=body, headers=headers)
+
+    assert problem(answer) == "400 malformed-json"
+
+
 async def test_bug_of_a_connection_is_counted_and_ends_it_alone(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,7 +572,7 @@ async def test_bug_of_a_connection_is_counted_and_ends_it_alone(
         await trio.lowlevel.checkpoint()
         raise KeyError("planted")
 
-    monkeypatch.setattr(management.Http1, "_check_protocol", bug)
+    monkeypatch.setattr(management.H11Protocol, "handle", bug)
     async with admin.connect() as wire:
         await wire.send(get("/metrics"))
         assert await wire.ended()
@@ -404,7 +586,7 @@ def test_renamed_private_parts_of_hypercorn_are_noticed_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     management.check_private_names()
-    monkeypatch.delattr("hypercorn.trio.tcp_server.TCPServer._read_data")
+    monkeypatch.delattr("hypercorn.trio.tcp_server.TCPServer._close")
 
-    with pytest.raises(AssertionError, match="hypercorn changed: TCPServer has no _read_data"):
+    with pytest.raises(AssertionError, match="hypercorn changed: TCPServer has no _close"):
         management.check_private_names()

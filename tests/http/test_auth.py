@@ -12,7 +12,16 @@ from attrs import define, evolve, field
 
 from dpp import keys
 from dpp.faults import StoreUnavailable
-from dpp.http.auth import FAILURES_A_MINUTE, GUESSES_A_MINUTE, Authenticator, Principal
+from dpp.http.auth import (
+    CACHE_S,
+    DOUBTED_MAX,
+    FAILURES_A_MINUTE,
+    GUESSES_A_MINUTE,
+    LOOKUP_WAIT_S,
+    UNKNOWN_MAX,
+    Authenticator,
+    Principal,
+)
 from dpp.http.problems import Problem
 from dpp.ports import Key
 
@@ -47,6 +56,32 @@ class Keyring:
         if self.away:
             raise StoreUnavailable
         return self.keys.get(key_id)
+
+
+@define
+class Slow(Keyring):
+    """A store whose answers wait until they may come."""
+
+    go_on: trio.Event = field(factory=trio.Event)
+    open: int = 0
+
+    async def find(self, key_id: str) -> Key | None:
+        self.open += 1
+        try:
+            await self.go_on.wait()
+            return self.keys.get(key_id)
+        finally:
+            self.open -= 1
+
+
+def guess(key_id: str | None = None) -> str:
+    """Return a well-formed key that is nobody's; maybe with the id of somebody's."""
+    minted = keys.mint(DICE.randbytes(keys.RANDOM_BYTES)).text
+    if key_id is None:
+        return minted
+    at = len(keys.PREFIX)
+    before = f"{minted[:at]}{key_id}{minted[at + keys.KEY_ID_CHARS : -keys.CHECK_CHARS]}"
+    return before + keys.check(before)
 
 
 def bearer(text: str) -> list[bytes]:
@@ -201,21 +236,17 @@ async def test_outage_is_no_answer_about_a_key() -> None:
     assert await auth.authenticate(bearer(MINTED.text), "1.2.3.4") == PRINCIPAL
 
 
-async def test_guesses_of_an_address_end_in_429_and_cost_no_more_lookups(
-    autojump_clock: MockClock,
-) -> None:
+async def test_guesses_of_an_address_end_in_429(autojump_clock: MockClock) -> None:
     keyring = Keyring()
     auth = Authenticator(keyring.find)
-    guesses = [keys.mint(DICE.randbytes(keys.RANDOM_BYTES)).text for _ in range(1000)]
 
-    answers = [name(await auth.authenticate(bearer(guess), "6.6.6.6")) for guess in guesses]
+    answers = [name(await auth.authenticate(bearer(guess()), "6.6.6.6")) for _ in range(1000)]
 
     assert answers == ["unauthorized"] * FAILURES_A_MINUTE + ["quota-exceeded"] * (
         1000 - FAILURES_A_MINUTE
     )
-    assert keyring.asked == FAILURES_A_MINUTE
     await trio.sleep(60)
-    assert name(await auth.authenticate(bearer(guesses[0]), "6.6.6.6")) == "unauthorized"
+    assert name(await auth.authenticate(bearer(guess()), "6.6.6.6")) == "unauthorized"
 
 
 async def test_guesses_at_a_key_id_are_limited_from_everywhere_but_not_its_holder(
@@ -224,14 +255,122 @@ async def test_guesses_at_a_key_id_are_limited_from_everywhere_but_not_its_holde
     keyring = Keyring()
     auth = Authenticator(keyring.find)
     await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
-    answers = []
 
-    for n in range(GUESSES_A_MINUTE + 5):
-        secret = keys.base62(DICE.getrandbits(256), keys.SECRET_CHARS)
-        before = f"{keys.PREFIX}{KEY.key_id}_{secret}"
-        guess = before + keys.check(before)
-        answers.append(name(await auth.authenticate(bearer(guess), f"6.6.6.{n}")))
+    answers = [
+        name(await auth.authenticate(bearer(guess(KEY.key_id)), f"6.6.6.{n}"))
+        for n in range(GUESSES_A_MINUTE + 5)
+    ]
     await trio.sleep(10)
 
     assert answers == ["unauthorized"] * GUESSES_A_MINUTE + ["quota-exceeded"] * 5
     assert await auth.authenticate(bearer(MINTED.text), "6.6.6.1") == PRINCIPAL
+
+
+async def test_good_key_that_nobody_saw_here_comes_in_among_guesses() -> None:
+    auth = Authenticator(Keyring().find)
+    for _ in range(FAILURES_A_MINUTE + 5):
+        await auth.authenticate(bearer(guess()), "6.6.6.6")
+    for _ in range(GUESSES_A_MINUTE + 5):
+        await auth.authenticate(bearer(guess(KEY.key_id)), "6.6.6.6")
+
+    assert name(await auth.authenticate(bearer(guess()), "6.6.6.6")) == "quota-exceeded"
+    assert await auth.authenticate(bearer(MINTED.text), "6.6.6.6") == PRINCIPAL
+
+
+async def test_flood_of_guesses_asks_the_store_one_at_a_time() -> None:
+    store = Slow()
+    auth = Authenticator(store.find)
+    answers = []
+
+    async def ask(text: str, address: str) -> None:
+        answers.append(name(await auth.authenticate(bearer(text), address)))
+
+    for _ in range(FAILURES_A_MINUTE):
+        store.go_on.set()
+        await ask(guess(), "6.6.6.6")
+    store.go_on, answers[:] = trio.Event(), []
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(ask, guess(), "6.6.6.6")
+        nursery.start_soon(ask, MINTED.text, "6.6.6.6")
+        await trio.testing.wait_all_tasks_blocked()
+        flooded = store.open
+        nursery.start_soon(ask, MINTED.text, "1.2.3.4")
+        await trio.testing.wait_all_tasks_blocked()
+        with_another = store.open
+        store.go_on.set()
+
+    assert (flooded, with_another) == (DOUBTED_MAX, DOUBTED_MAX + 1)
+    assert sorted(answers) == ["acme"] * 2 + ["quota-exceeded"] * 100
+
+
+async def test_key_that_was_good_does_not_wait_behind_guesses(autojump_clock: MockClock) -> None:
+    store = Slow()
+    auth = Authenticator(store.find)
+    store.go_on.set()
+    await auth.authenticate(bearer(MINTED.text), "6.6.6.6")
+    for _ in range(FAILURES_A_MINUTE):
+        await auth.authenticate(bearer(guess()), "6.6.6.6")
+    await trio.sleep(CACHE_S)
+
+    store.go_on = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auth.authenticate, bearer(guess()), "6.6.6.6")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(auth.authenticate, bearer(MINTED.text), "6.6.6.6")
+        await trio.testing.wait_all_tasks_blocked()
+        asked = store.open
+        store.go_on.set()
+
+    assert asked == DOUBTED_MAX + 1
+
+
+async def test_client_that_leaves_does_not_free_the_place_of_its_lookup() -> None:
+    store = Slow()
+    auth = Authenticator(store.find)
+
+    async def ask_many(scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as clients:
+                for _ in range(100):
+                    clients.start_soon(auth.authenticate, bearer(guess()), "6.6.6.6")
+
+    async with trio.open_nursery() as nursery:
+        leaving = trio.CancelScope()
+        nursery.start_soon(ask_many, leaving)
+        await trio.testing.wait_all_tasks_blocked()
+        leaving.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ask_many, trio.CancelScope())
+        await trio.testing.wait_all_tasks_blocked()
+        asked = store.open
+        store.go_on.set()
+
+    assert asked == UNKNOWN_MAX
+
+
+async def test_wait_for_a_lookup_ends_as_an_outage(autojump_clock: MockClock) -> None:
+    auth = Authenticator(Slow().find)
+
+    with pytest.raises(StoreUnavailable):
+        await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+
+    assert trio.current_time() == LOOKUP_WAIT_S
+
+
+async def test_life_of_a_shared_lookup_counts_from_when_the_store_was_asked(
+    autojump_clock: MockClock,
+) -> None:
+    store = Slow()
+    auth = Authenticator(store.find)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auth.authenticate, bearer(MINTED.text), "1.2.3.4")
+        await trio.sleep(4)
+        nursery.start_soon(auth.authenticate, bearer(MINTED.text), "1.2.3.4")
+        await trio.sleep(0.5)
+        store.go_on.set()
+    store.keys.clear()
+    await trio.sleep(CACHE_S - 4.5)
+
+    assert name(await auth.authenticate(bearer(MINTED.text), "1.2.3.4")) == "unauthorized"

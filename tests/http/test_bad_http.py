@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HOST = b"Host: dpp\r\n"
 POST = b"POST / HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
 
 REFUSED = {
     "length and coding": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -62,9 +64,28 @@ REFUSED = {
     "bad chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
     "negative chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\n-4\r\nabcd\r\n",
     "chunk size overflow": POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
-    "long chunk extension": POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 20_000,
-    "bad chunk end": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabXX0\r\n\r\n",
-    "bad trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
+    "long chunk extension": CHUNKED + b"1;" + b"x" * 20_000,
+    "long chunk extension that ends": CHUNKED + b"1;" + b"x" * 300 + b"\r\na\r\n" + LAST,
+    "bare carriage return in a chunk extension": CHUNKED + b"1;a\rb\r\na\r\n" + LAST,
+    "bare line feed in a chunk extension": CHUNKED + b"1;a\nb\r\na\r\n" + LAST,
+    "NUL in a chunk extension": CHUNKED + b"1;a\0\r\na\r\n" + LAST,
+    "chunks of bare line feeds": CHUNKED + b"1\na\n0\n\n",
+    "blank after a chunk size": CHUNKED + b"1 \r\na\r\n" + LAST,
+    "chunk size with a plus": CHUNKED + b"+1\r\na\r\n" + LAST,
+    "chunk size with 0x": CHUNKED + b"0x1\r\na\r\n" + LAST,
+    "chunk size with an underscore": CHUNKED + b"1_0\r\n",
+    "empty chunk size": CHUNKED + b"\r\n",
+    "bad chunk end": CHUNKED + b"1\r\nabXX0\r\n\r\n",
+    "carriage return and no line feed after a chunk": CHUNKED + b"1\r\na\rb",
+    "chunks of one byte": CHUNKED + b"1\r\na\r\n" * 5000 + LAST,
+    "bad trailer": CHUNKED + b"0\r\nno colon\r\n\r\n",
+    "bare line feed after a trailer": CHUNKED + b"0\r\nX: y\n\n",
+    "bare carriage return in a trailer": CHUNKED + b"0\r\nX: y\rZ: a\r\n\r\n",
+    "folded trailer": CHUNKED + b"0\r\nX: y\r\n z\r\n\r\n",
+    "large trailer": CHUNKED + b"0\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+    "many trailers": CHUNKED + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+    "only empty lines": b"\r\n" * 5000,
+    "asterisk for another method": b"GET * HTTP/1.1\r\n" + HOST + b"\r\n",
 }
 TOO_LARGE = {
     "path of 64 kB": (get("/" + "x" * 65_536), 414),
@@ -74,6 +95,8 @@ TOO_LARGE = {
     "header of 17 kB": (get("/", "X: " + "x" * 17_000), 431),
     "endless header": (get("/")[:-2] + b"X: " + b"x" * 20_000, 431),
     "1,000 headers": (get("/", *(f"X-{n}: y" for n in range(1000))), 431),
+    "unknown expectation": (get("/", "Expect: 200-maybe"), 417),
+    "unknown expectation beside a known one": (get("/", "Expect: 100-continue, x"), 417),
     "101 headers": (get("/", *(f"X-{n}: y" for n in range(100))), 431),
 }
 TAKEN = {
@@ -99,6 +122,14 @@ TAKEN = {
         get("/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x"),
         b"GET / ",
     ),
+    "chunk extension": (CHUNKED + b'1 ;a="b;c"\r\nx\r\n' + LAST, b"POST / x"),
+    "chunk size in capitals and zeros": (
+        CHUNKED + b"0A\r\n0123456789\r\n" + LAST,
+        b"POST / 0123456789",
+    ),
+    "trailers": (CHUNKED + b"0\r\nX: y\r\nContent-Length: 3\r\n\r\n", b"POST / "),
+    "some chunks of one byte": (CHUNKED + b"1\r\na\r\n" * 3000 + LAST, b"POST / " + b"a" * 3000),
+    "expectation of an older HTTP": (b"GET / HTTP/1.0\r\nExpect: 200-maybe\r\n\r\n", b"GET / "),
     "latin-1 in a header value": (get("/", "X: \xe9"), b"GET / "),
 }
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from dpp.http import batches
+from dpp.http.bench import LIGHT_MAX
+from dpp.packs.members import MORE
 from tests.http.test_runs_api import problem
 
 if TYPE_CHECKING:
-    import httpx
-    import pytest
+    from collections.abc import Sequence
+    from uuid import UUID
 
+    import httpx
+
+    from dpp.runs import Run
     from tests.http.conftest import Api
 
 
@@ -199,3 +206,123 @@ async def test_unanswered_batch_is_503_item_by_item_and_safe_to_retry(
     assert told(lost) == ["503 temporary-reduced-capacity", "422 invalid-request"]
     assert told(again)[0].startswith("201")
     assert budget["held_usd"] == "0.01"
+
+
+async def test_item_over_the_limit_of_a_single_body_spoils_only_itself(api: Api) -> None:
+    key = await api.tenant()
+    large = item("large", inputs={"message": "x" * api.services.bounds.body_max_bytes})
+
+    answer = await submit(api, key, item("a"), large, item("b"))
+    lines = await submit_lines(api, key, json.dumps(large).encode(), json.dumps(item("c")).encode())
+
+    assert told(answer) == ["201 created", "413 payload-too-large", "201 created"]
+    assert told(lines) == ["413 payload-too-large", "201 created"]
+
+
+@pytest.mark.parametrize(
+    "bad", [b'{"a": NaN}', b'{"a": 1, "a": 1}', b'{"a": "\\ud800"}', b'{"a" 1}', b'{"a": "\xff"}']
+)
+async def test_item_that_is_no_json_spoils_the_body_and_nothing_is_written(
+    api: Api, bad: bytes
+) -> None:
+    key = await api.tenant()
+    body = b'{"runs": [%b, %b]}' % (json.dumps(item("a")).encode(), bad)
+    headers = {"Content-Type": "application/json"}
+
+    answer = await api.ask("POST", "/v1/runs:batch", key, headers=headers, content=body)
+    budget = (await api.ask("GET", "/v1/budget", key)).json()
+
+    assert (answer.status_code, problem(answer)) == (400, "malformed-json")
+    assert answer.json()["detail"].endswith("in submission 1")
+    assert budget["held_usd"] == "0.00"
+
+
+def wrong(key: str, errors: int) -> dict[str, Any]:
+    scores = {"x" * 1_000: {f"{n}": "" for n in range(errors)}}
+    return item(key, pack_type="decision", inputs={"question": "?", "scores": scores})
+
+
+async def test_errors_of_one_batch_are_bounded_together(api: Api) -> None:
+    key = await api.tenant()
+    envelopes = [item(f"e{n}", **{f"{m}": 1 for m in range(50)}) for n in range(100)]
+
+    answer = await submit(api, key, *(wrong(f"k{n}", 300) for n in range(200)), *envelopes)
+
+    assert told(answer) == ["422 invalid-request"] * 300
+    errors = [one["problem"]["errors"] for one in answer.json()["items"]]
+    assert [len(one) for one in errors] == [100] * 10 + [2] * 290
+    assert {one[-1]["message"] for one in errors} == {MORE}
+    assert len(answer.content) < 600_000
+
+
+async def test_known_key_is_the_answer_whatever_is_wrong_with_the_inputs(api: Api) -> None:
+    key = await api.tenant()
+    await api.submit(key, idempotency_key="known")
+
+    answer = await submit(api, key, wrong("known", 9_900), wrong("new", 9_900))
+
+    assert told(answer) == ["422 idempotency-key-reused", "422 invalid-request"]
+
+
+async def test_results_of_one_batch_are_bounded_together_and_read_no_further(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await api.tenant()
+    await submit(api, key, *(item(f"k{n}") for n in range(20)))
+    get_runs, read = api.store.get_runs, []
+
+    async def count(tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
+        read.append(len(run_ids))
+        return await get_runs(tenant_id, run_ids)
+
+    monkeypatch.setattr(api.store, "get_runs", count)
+    monkeypatch.setattr(batches, "REPLAYS_STEP", 3)
+    monkeypatch.setattr(batches, "result_size", lambda _: batches.RESULTS_MAX // 5)
+
+    many = await submit(api, key, *(item(f"k{n}") for n in range(20)), item("new"))
+    same = await submit(api, key, *(item("k0") for _ in range(20)))
+    few = await submit(api, key, *(item(f"k{n}") for n in range(15, 20)))
+
+    lost = "503 temporary-reduced-capacity"
+    assert told(many) == ["201 replayed"] * 5 + [lost] * 15 + ["201 created"]
+    assert told(same) == ["201 replayed"] * 5 + [lost] * 15
+    assert told(few) == ["201 replayed"] * 5
+    assert read == [3, 3, 1, 3, 2]
+
+
+async def test_work_on_large_bodies_and_answers_is_done_on_the_bench(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await api.tenant()
+    steps: list[str] = []
+    bench = api.services.bench
+    each, once = bench.each, bench.once
+
+    async def count_each(work: Any, left: Any) -> list[Any]:
+        done = await each(work, left)
+        steps.append(f"{len(done)}")
+        return done
+
+    async def count_once(work: Any) -> Any:
+        steps.append("once")
+        return await once(work)
+
+    monkeypatch.setattr(bench, "each", count_each)
+    monkeypatch.setattr(bench, "once", count_once)
+    asked: list[list[str]] = []
+    for question in (
+        api.submit(key),
+        api.submit(key, inputs={"message": "x" * LIGHT_MAX}),
+        submit(api, key, item("a"), item("b")),
+        api.ask("GET", "/v1/runs", key),
+    ):
+        steps.clear()
+        await question
+        asked.append([*steps])
+
+    assert asked == [
+        [],
+        ["once", "once"],  # decoding, and the rest
+        ["1", "once", "2", "2", "once"],  # one window, the rest of it, items in, items out, answer
+        ["4", "once"],
+    ]

@@ -10,6 +10,7 @@ import trio
 from attrs import evolve
 
 from dpp import metrics
+from dpp.http.chunks import CHUNKS_MAX
 from dpp.http.exchange import WRITE_MAX
 from dpp.http.inbox import AHEAD_MAX
 from tests.http.server import PATIENT, answer, echo, get, listening, read_all, request
@@ -367,6 +368,20 @@ async def test_body_that_ends_early_is_refused() -> None:
     assert (reply.status, reply.headers["connection"]) == (400, "close")
 
 
+async def test_app_that_answers_too_late_does_not_keep_the_refusal_from_going_out() -> None:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await receive()
+        finally:
+            await answer(send)  # noqa: ASYNC102 - an app may know no better
+
+    head = b"POST / HTTP/1.1\r\nHost: dpp\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listening(app) as server:
+        reply = await server.ask(head + b"zz\r\n")
+
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+
+
 async def test_connections_over_the_limit_are_turned_away_with_503() -> None:
     async with listening(echo, connections_max=2) as server:
         async with server.connect() as one, server.connect() as two:
@@ -416,22 +431,40 @@ async def test_connections_end_after_so_many_requests(monkeypatch: pytest.Monkey
         assert await wire.ended()
 
 
-async def test_fault_of_one_connection_is_counted_and_ends_it_alone() -> None:
+async def test_fault_of_an_app_is_answered_500_counted_and_ends_its_connection_alone() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/bug":
             raise RuntimeError("planted")
+        if scope["path"] == "/mute":
+            return
         await echo(scope, receive, send)
 
     faults = metrics.http_connection_faults_total
     before = faults._value.get()
     async with listening(app) as server, server.connect() as other:
         assert (await other.ask(get())).status == 200
-        async with server.connect() as wire:
-            await wire.send(get("/bug"))
-            assert await wire.ended()
+        for path in ("/bug", "/mute"):
+            async with server.connect() as wire:
+                reply = await wire.ask(get(path))
+                assert (reply.status, reply.headers["connection"]) == (500, "close")
+                assert b"planted" not in reply.body
+                assert await wire.ended()
         assert (await other.ask(get())).status == 200
 
-    assert faults._value.get() == before + 1
+    assert faults._value.get() == before + 2
+
+
+async def test_answer_that_fails_half_way_is_cut() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("planted")
+
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(get())
+        answered = await wire.rest()
+
+    assert answered.endswith(b"\r\n\r\n4\r\nhalf\r\n")
 
 
 @pytest.mark.parametrize(
@@ -442,19 +475,53 @@ async def test_line_break_in_a_header_never_goes_out(headers: list[tuple[bytes, 
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async with listening(app) as server, server.connect() as wire:
-        await wire.send(get())
-        assert await wire.rest() == b""
+    async with listening(app) as server:
+        reply = await server.ask(get())
+
+    assert reply.status == 500
+    assert "x" not in reply.headers
+    assert "injected" not in reply.headers
 
 
 @pytest.mark.parametrize("body", [b"four", b"fourteen bytes"])
-async def test_body_of_another_length_than_announced_ends_the_connection(body: bytes) -> None:
+async def test_body_of_another_length_than_announced_is_answered_500(body: bytes) -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await answer(send, body, content_length="8")
 
+    async with listening(app) as server:
+        reply = await server.ask(get())
+
+    assert (reply.status, reply.headers["connection"]) == (500, "close")
+
+
+async def test_body_in_small_chunks_lets_others_run() -> None:
+    size, count, turns = 16, 10 * CHUNKS_MAX, 0
+    go_on = trio.Event()
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        async with trio.open_nursery() as others:
+            others.start_soon(turn)
+            body = await read_all(receive)
+            others.cancel_scope.cancel()
+        await answer(send, str(len(body)).encode())
+
+    head = b"POST / HTTP/1.1\r\nHost: dpp\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%04x\r\n%b\r\n" % (size, b"x" * size)
     async with listening(app) as server, server.connect() as wire:
-        await wire.send(get())
-        assert await wire.rest() == b""
+        await wire.send(head + chunk * count + b"0\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked(0.05)  # all of it is here
+        go_on.set()
+        reply = await wire.reply()
+
+    assert reply.body == str(size * count).encode()
+    assert turns >= 7  # one a slice, less where the scheduler's order cuts some off
 
 
 async def test_reading_stops_while_nobody_takes_what_came() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,11 @@ REFUSED: dict[str, bytes | str] = {
     "surrogate before a letter": r'{"a": "\ud800\u0041"}',
     "lone surrogate as a key": r'{"\ud800": 1}',
     "surrogate after an escaped backslash": r'{"a": "\\\ud800"}',
+    "surrogates around an escaped backslash": r'{"a": "\ud800\\\udc00"}',
+    "surrogates around two escaped backslashes": r'{"a": "\ud800\\\\\udc00"}',
+    "surrogates around an escaped quote": r'{"a": "\ud800\"\udc00"}',
+    "surrogates around a pair": r'{"a": "\ud800\ud83d\ude00\udc00"}',
+    "such a key": r'{"\ud800\\\udc00": 1}',
     "U+0000 as a value": r'{"a": "\u0000"}',
     "U+0000 as a key": r'{"\u0000": 1}',
     "U+0000 nested": r'{"a": [{"b": "x\u0000"}]}',
@@ -178,6 +184,23 @@ def test_decodes_as_the_standard_library_does(
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
 
     assert decode_object(text.encode()) == json.loads(text)
+
+
+PARTS = (r"\\", r"\"", r"\ud800", r"\udc00", r"\u0000", "ud800", "a", "\\")
+
+
+@pytest.mark.parametrize("first", PARTS)
+def test_escapes_side_by_side_are_judged_as_they_are_read(first: str) -> None:
+    for others in itertools.product(PARTS, repeat=3):
+        text = f'{{"a": "{first}{"".join(others)}"}}'
+        try:
+            read = json.loads(text)["a"]
+            read.encode()
+            good = "\0" not in read
+        except ValueError:
+            good = False
+
+        assert isinstance(decode_object(text.encode()), dict) == good, text
 
 
 @given(st.binary(max_size=64) | TEXT.map(str.encode))

@@ -35,6 +35,7 @@ from dpp.http.routes import ROUTES
 from dpp.http.table import Table
 from dpp.http.tracing import trace_id
 from dpp.money import Micros
+from dpp.packs.members import ERRORS_MAX
 from dpp.pricing import InputError, InputsInvalid, PackUnknown
 
 if TYPE_CHECKING:
@@ -208,7 +209,6 @@ def test_path_finds_its_row(path: bytes, route: str, params: dict[str, str]) -> 
     [
         *(
             b"",
-            b"*",
             b"//",
             b"/v1",
             b"/v1/",
@@ -314,3 +314,12 @@ def test_rate_refusal_says_exactly_when_to_come_back() -> None:
     assert headers[b"ratelimit"] == b'"submit";r=0;t=42'
     assert problem_of(RateLimited(Window(10, 0, 42))).members == {"violated-policies": ["submit"]}
     assert problem_of(QueueFull(3)).members == {"violated-policies": ["queued_runs"]}
+
+
+def test_problem_of_bad_input_is_bounded_whoever_says_it() -> None:
+    errors = [InputError("/" + "x" * 100_000, "y" * 100_000) for _ in range(10_000)]
+
+    told = problems.invalid(errors).members["errors"]
+
+    assert len(told) == ERRORS_MAX
+    assert len(str(told)) < 2 * ERRORS_MAX * (problems.TEXT_MAX + 50)

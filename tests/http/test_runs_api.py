@@ -498,6 +498,8 @@ async def test_bad_list_query_is_422(api: Api) -> None:
         "limit=1000000000",
         "cursor=x",
         "cursor=",
+        "idempotency_key=%00",
+        "idempotency_key=a%20b",
         "tenant=x",
     )
 

@@ -9,7 +9,7 @@ import trio
 from jsonschema import Draft202012Validator
 
 from dpp.faults import StoreUnavailable
-from dpp.http.problems import TYPES
+from dpp.http.problems import TYPES, Problem
 from dpp.http.routes import ROUTES
 from dpp.version import VERSION
 from tests.http.conftest import ORIGIN
@@ -107,6 +107,27 @@ async def test_other_methods_are_405_with_allow_and_options_tells_it(api: Api) -
         options = await api.ask("OPTIONS", path)
         assert (options.status_code, options.content) == (204, b"")
         assert route.method in options.headers["allow"]
+
+
+async def test_options_asks_about_the_server_as_a_whole_too(api: Api) -> None:
+    answer = await api.server.ask(b"OPTIONS * HTTP/1.1\r\nHost: dpp\r\n\r\n")
+
+    assert (answer.status, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
+
+
+async def test_answer_that_cannot_be_written_is_500(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unwritable(*_args: Any) -> Problem:
+        await trio.lowlevel.checkpoint()
+        return Problem("unauthorized", "half a pair: \ud800")
+
+    monkeypatch.setattr(api.services.keys, "authenticate", unwritable)
+    answer = await api.ask("GET", "/v1/budget", headers={"X-Request-Id": "mine"})
+
+    assert (answer.status_code, problem(answer)) == (500, "internal-error")
+    assert answer.json()["request_id"] == "mine"
+    assert "connection" not in answer.headers
 
 
 async def test_head_answers_as_get_without_a_body(api: Api) -> None:

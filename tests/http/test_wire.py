@@ -9,7 +9,8 @@ import pytest
 from dpp.http import cursors
 from dpp.http.problems import Problem
 from dpp.http.requests import Whole, Words, read_values
-from dpp.http.wire import BatchSubmission, SubmitRequest, is_key, parse_key, read
+from dpp.http.wire import KEY_PATTERN, BatchSubmission, SubmitRequest, is_key, parse_key, read
+from dpp.packs.members import ERRORS_MAX, MORE, NAME_MAX
 from dpp.pricing import InputError
 
 GOOD = {"pack_type": "echo", "inputs": {}, "max_cost_usd": "1.00"}
@@ -93,6 +94,17 @@ def test_what_was_sent_is_never_repeated() -> None:
     errors = read({**GOOD, "max_cost_usd": "canary", "priority": "canary"}, SubmitRequest)
 
     assert "canary" not in str(errors)
+
+
+def test_errors_are_bounded_in_number_and_length() -> None:
+    sent = {**GOOD, **{f"{n}" + "x" * 10_000: 1 for n in range(1000)}}
+
+    errors = read(sent, SubmitRequest)
+
+    assert isinstance(errors, list)
+    assert len(errors) == ERRORS_MAX
+    assert errors[-1] == InputError("", MORE)
+    assert all(len(error.pointer) < 2 * NAME_MAX for error in errors)
 
 
 def test_batch_submission_holds_its_key() -> None:
@@ -189,6 +201,15 @@ def test_what_is_no_query_string_is_one_problem(query: bytes) -> None:
 
     assert isinstance(problem, Problem)
     assert problem.name == "invalid-request"
+
+
+@pytest.mark.parametrize("key", [b"%00", b"a%0d%0ab", b"%C3%A9", b"a%20b", b"%22a%22", b"a" * 256])
+def test_text_with_a_pattern_is_all_of_it(key: bytes) -> None:
+    problem = read_values(b"key=" + key, {"key": Words(255, KEY_PATTERN)})
+
+    assert isinstance(problem, Problem)
+    assert [error["pointer"] for error in problem.members["errors"]] == ["/query/key"]
+    assert read_values(b"key=a-b", {"key": Words(255, KEY_PATTERN)}) == {"key": "a-b"}
 
 
 def test_query_has_defaults() -> None:

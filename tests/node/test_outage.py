@@ -27,6 +27,9 @@ SEED = 20260214
 HELD_S = 4.0  # under the 5 s after which the server ends a client that idles in a transaction
 QUIET = 8  # tenants beside the held one: some share its lane, some do not
 ROUNDS = 12  # submissions of each
+REFUSED_S = 4.0  # an actor that took it for a bug would have given up in two
+NO_LOGIN = "alter role dpp_app nologin"
+CUT_ALL = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'dpp_app'"
 LOCK = "select 1 from budgets where tenant_id = $1 for no key update"
 
 
@@ -105,6 +108,40 @@ async def test_running_runs_live_through_an_outage_that_is_shorter_than_the_leas
     assert {(run["status"], run["attempt"]) for run in ended} == {("COMPLETED", 1)}
     assert {run["cost"]["actual_usd"] for run in ended} == {"0.001"}
     await books.judge()
+
+
+async def test_logins_that_are_refused_for_a_while_end_no_run_and_no_node(
+    fresh_node: StartNode, books_of: BooksOf
+) -> None:
+    """A password that is rotated, or a failover: connections are cut, new ones are not let in."""
+    node = fresh_node()
+    pid, books = node.pid, books_of(node)
+    answers: list[httpx.Response] = []
+    async with connected(node.url, node.tenant("acme")) as client:
+        run = await client.submitted(inputs={"sleep_s": 1, "cost_usd": "0.001"}, timebox_s=60)
+        await client.until_status(run["run_id"], "PROCESSING")
+
+        await books.execute(NO_LOGIN)
+        await books.rows(CUT_ALL)
+        back_at = trio.current_time() + REFUSED_S
+        while trio.current_time() < back_at:
+            answers.append(await client.submit())
+            assert (await client.ask("GET", "/health")).status_code == 200
+            await trio.sleep(0.1)
+        await books.execute("alter role dpp_app login")
+
+        ended = await ended_at_last(client, run["run_id"])
+        await until(partial(is_ready, client))
+        await client.submitted()
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert {problem(answer) for answer in answers} == {"temporary-reduced-capacity"}
+    assert (ended["status"], ended["attempt"]) == ("COMPLETED", 1)
+    assert ended["cost"]["actual_usd"] == "0.001"
+    assert node.pid == pid
+    assert not any(line["event"] in {"actor crashed", "draining"} for line in node.lines())
+    await books.judge()  # nothing was set aside, either
+    assert await trio.to_thread.run_sync(node.terminate) == 0
 
 
 async def ended_at_last(client: Client, run_id: str) -> dict[str, Any]:

@@ -155,6 +155,24 @@ CHECKS: dict[str, str] = {
              else kind <> 'settle' or cost < minimum_fee
            end
     """,  # noqa: E501
+    "M10 no run gives back more than it took": """
+    select tenant_id, run_id, sum(earned) as kept
+      from (select tenant_id, run_id, cost as earned, true as ended from dpp.endings
+            union all select tenant_id, run_id, -amount, false from dpp.transfers where kind = 'refund') as flows
+     group by tenant_id, run_id having sum(earned) < 0 or not bool_or(ended)
+    """,  # noqa: E501
+    "a transfer is signed, named and explained as its kind must be": """
+    select tenant_id, seq, kind, amount, run_id, reason
+      from dpp.transfers
+     where case kind when 'deposit' then amount <= 0 or run_id is not null
+                     when 'withdraw' then amount <= 0 or run_id is not null
+                     when 'refund' then amount <= 0 or run_id is null or reason is null or reason = ''
+                     when 'adjust' then amount = 0 or run_id is not null or reason is null or reason = ''
+                     else true end
+    union all
+    select tenant_id, null, string_agg(kind, ' '), count(*), null, reference
+      from dpp.transfers group by tenant_id, reference having count(*) > 1
+    """,  # noqa: E501
     "the fee is the formula of the rule stored with the run": """
     select run_id, policy, max_cost, minimum_fee
       from dpp.submissions

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from dpp.money import Micros
+from dpp.packs import members as members_of
+from dpp.packs.decision import model
 from dpp.packs.decision.analysis import decide
 from dpp.packs.decision.model import CELLS_MAX, DecisionInputs
 from dpp.packs.decision.pack import DECISION
 from dpp.packs.decision.table import MISSING_MAX
-from dpp.packs.inputs import structure
-from dpp.pricing import Appraised, InputsInvalid
+from dpp.packs.inputs import ERRORS_MAX, structure
+from dpp.pricing import Appraised, InputError, InputsInvalid
 
 COST = {"name": "cost", "weight": 2, "direction": "min"}
 RANGE = {"name": "range", "weight": 1, "direction": "max"}
@@ -115,6 +117,36 @@ def test_what_contradicts_itself_is_named_all_at_once() -> None:
         "/inputs/scores/A/y",
         "/inputs/scores/B",
     ]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"scores": {f"o{i}": {f"{j}": "" for j in range(990)} for i in range(10)}},
+        {"scores": {"x" * 100_000: {f"{j}": "" for j in range(9_000)}}},
+        {"criteria": [COST], "scores": {"A" * 9_999: {f"{j}" * 999: 1 for j in range(999)}}},
+        {"options": ["A"], "scores": {f"{i}" * 999: {} for i in range(9_999)}},
+        {"options": ["A"] * 9_999},
+        {"criteria": [COST] * 999},
+    ],
+)
+def test_however_much_is_wrong_little_is_said_and_looked_for(
+    members: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[InputError] = []
+
+    def make(pointer: str, message: str) -> InputError:
+        made.append(InputError(pointer, message))
+        return made[-1]
+
+    monkeypatch.setattr(members_of, "InputError", make)
+    monkeypatch.setattr(model, "InputError", make)
+
+    found = errors(**members)
+
+    assert len(found) == ERRORS_MAX
+    assert len(made) <= ERRORS_MAX + 2
+    assert sum(len(at) + len(message) for at, message in found) < 20_000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Strict reading: what is refused, where, and in which words."""
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import jsonschema
@@ -13,7 +15,8 @@ from msgspec import Meta
 
 from dpp import money
 from dpp.packs.inputs import ERRORS_MAX, Json, invalid, pointer, structure
-from dpp.packs.strict import Check
+from dpp.packs.members import MORE, NAME_MAX
+from dpp.packs.strict import Check, Wrong
 from dpp.pricing import InputError, InputsInvalid
 
 
@@ -137,11 +140,98 @@ def test_all_errors_come_at_once() -> None:
     ]
 
 
-def test_errors_are_bounded_and_counted() -> None:
-    answer = invalid([InputError(pointer("x", i), "is wrong") for i in range(ERRORS_MAX + 5)])
+def test_errors_are_bounded_and_looked_for_no_further() -> None:
+    most = [InputError(pointer("x", i), "is wrong") for i in range(ERRORS_MAX)]
 
+    assert invalid(most).errors == tuple(most)
+    assert invalid(chain(most, most[:1], endless())).errors == (
+        *most[: ERRORS_MAX - 1],
+        InputError("/inputs", MORE),
+    )
+
+
+def endless() -> Iterator[InputError]:
+    raise AssertionError("nobody wants to know")
+    yield
+
+
+looked_at = 0
+
+
+def _never(_: object) -> None:
+    global looked_at  # noqa: PLW0603
+    looked_at += 1
+    raise Wrong("is never right")
+
+
+Never = Annotated[int, Check(_never)]
+
+
+@frozen
+class Cell:
+    a: Never
+    b: Never
+
+
+@frozen
+class Matrix:
+    array: list[Never] = field(factory=list)
+    pair: tuple[Never, ...] = ()
+    names: dict[str, Never] = field(factory=dict)
+    rows: dict[str, dict[str, Never]] = field(factory=dict)
+    cells: tuple[Cell, ...] = ()
+    deep: list[list[list[Never]]] = field(factory=list)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "levels"),
+    [
+        ({"array": [1] * 10_000}, 1),
+        ({"pair": [1] * 10_000}, 1),
+        ({"names": {f"{i}": 1 for i in range(10_000)}}, 1),
+        ({"rows": {f"{i}": {f"{j}": 1 for j in range(100)} for i in range(100)}}, 2),
+        ({"rows": {f"{i}": {"x": 1} for i in range(10_000)}}, 1),
+        ({"cells": [{"a": 1, "b": 1}] * 5_000}, 2),
+        ({"deep": [[[1] * 90] * 90] * 90}, 3),
+    ],
+)
+def test_reading_ends_after_so_many_errors(wrong: dict[str, Any], levels: int) -> None:
+    global looked_at  # noqa: PLW0603
+    looked_at = 0
+
+    answer = structure(wrong, Matrix)
+
+    assert isinstance(answer, InputsInvalid)
+    assert looked_at <= levels * (ERRORS_MAX + 1)
     assert len(answer.errors) == ERRORS_MAX
-    assert answer.errors[-1] == InputError("/inputs", "and 6 more errors")
+    assert answer.errors[-1] == InputError("/inputs", MORE)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"x" * 100_000: 1},
+        {"names": {"x" * 100_000: 1}},
+        {"rows": {"🎲/~" * 30_000: {f"{i}" * 5_000: 1 for i in range(200)}}},
+        {f"{i}" + "🎲" * 1_000: 1 for i in range(1_000)},
+        {"cells": [{f"{i}" + "~" * 10_000: 1 for i in range(50)}] * 50},
+    ],
+)
+def test_a_name_is_cut_wherever_it_stands(inputs: dict[str, Any]) -> None:
+    answer = structure(inputs, Matrix)
+
+    assert isinstance(answer, InputsInvalid)
+    assert len(answer.errors) <= ERRORS_MAX
+    assert all(len(error.pointer) < 2 * 2 * (NAME_MAX + 8) for error in answer.errors)
+
+
+def test_a_cut_name_shows_that_it_is_cut() -> None:
+    whole, cut = "x" * NAME_MAX, "y" * (NAME_MAX + 1)
+
+    assert [at for at, _ in errors(ratios={whole: 2, cut: 2})] == [
+        f"/inputs/ratios/{whole}",
+        f"/inputs/ratios/{cut[:NAME_MAX]}…",
+    ]
 
 
 def test_values_that_were_sent_are_not_repeated() -> None:

@@ -35,7 +35,18 @@ from dpp.admission import (
 )
 from dpp.blobs import Attempt
 from dpp.leases import Fence, Lapse
-from dpp.ledger import Budget, Entry, Kind, Overdrawn, Posted, ReferenceReused, TenantUnknown
+from dpp.ledger import (
+    Budget,
+    Entry,
+    Kind,
+    NoSuchRun,
+    NotEnded,
+    Overdrawn,
+    Posted,
+    ReferenceReused,
+    RefundTooHigh,
+    TenantUnknown,
+)
 from dpp.money import ZERO, Micros
 from dpp.ports import (
     CancelAsked,
@@ -93,6 +104,7 @@ from tests.store.steps import (
     make_tenant,
     orphans,
     read,
+    settle,
     submit,
     take_lease,
 )
@@ -1992,6 +2004,16 @@ class ReadContract:
         assert await found("order-1", before=one.run_id) == []
         assert await found("order-2") == []
 
+    async def test_whose_run_it_is_is_known_while_it_lives_and_after(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        await make_tenant(store, "other")
+        waiting, ended = await create(store), await settle(store, "other")
+
+        assert await store.tenant_of_run(waiting.run_id) == "acme"
+        assert await store.tenant_of_run(ended) == "other"
+        assert await store.tenant_of_run(run_id()) is None
+
     async def test_several_runs_are_read_at_once_and_only_the_tenants_own(
         self, world: World
     ) -> None:
@@ -2191,12 +2213,17 @@ class TransferContract:
     ) -> None:
         store = world.store
         await make_tenant(store)
-        other = Kind.WITHDRAW if kind is Kind.DEPOSIT else Kind.DEPOSIT
-        first = await store.post_transfer(posting(5, "one", kind=kind))
+        runs = [await settle(store, cost=5), await settle(store, cost=5)]
+        one = posting(5, "one", kind=kind, run_id=runs[0])
+        first = await store.post_transfer(one)
         before = await books_of(store)
 
-        assert await store.post_transfer(posting(5, "one", kind=kind)) == first
-        for wrong in (posting(6, "one", kind=kind), posting(5, "one", kind=other)):
+        assert await store.post_transfer(one) == first
+        others = [posting(5, "one", kind=other, run_id=runs[0]) for other in Kind if other != kind]
+        more = evolve(one, amount=Micros(6))
+        less = [evolve(one, amount=Micros(-5))] if kind is Kind.ADJUST else []
+        elsewhere = [evolve(one, run_id=runs[1])] if kind is Kind.REFUND else []
+        for wrong in (*others, more, *less, *elsewhere):
             assert await store.post_transfer(wrong) == ReferenceReused()
         assert await books_of(store) == before
 
@@ -2208,6 +2235,142 @@ class TransferContract:
         first = await store.post_transfer(posting(5, "out", kind=Kind.WITHDRAW))
 
         assert await store.post_transfer(posting(5, "out", kind=Kind.WITHDRAW)) == first
+
+    async def test_an_adjust_moves_what_is_deposited_and_available_either_way(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store, deposit=5)
+
+        more = await store.post_transfer(posting(3, "more", kind=Kind.ADJUST))
+        less = await store.post_transfer(posting(-8, "less", kind=Kind.ADJUST))
+
+        assert more == Posted(Budget("acme", Micros(8), Micros(8), Micros(0), Micros(0)))
+        assert less == Posted(Budget("acme", Micros(0), Micros(0), Micros(0), Micros(0)))
+
+    async def test_an_adjust_takes_no_more_than_is_available(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store, deposit=3 * DOLLAR)
+        await create(store, max_cost=DOLLAR)
+        before = await books_of(store)
+
+        outcome = await store.post_transfer(posting(-2 * DOLLAR - 1, "less", kind=Kind.ADJUST))
+
+        assert outcome == Overdrawn(Micros(2 * DOLLAR))
+        assert await books_of(store) == before
+
+    async def test_a_refund_gives_back_what_a_run_cost_and_leaves_the_run_alone(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        run_id = await settle(store, cost=DOLLAR)
+        before = await read(store, run_id)
+
+        outcome = await store.post_transfer(
+            posting(DOLLAR // 4, "back", kind=Kind.REFUND, run_id=run_id)
+        )
+
+        left = 3 * DOLLAR // 4
+        budget = Budget(
+            "acme", Micros(10 * DOLLAR), Micros(10 * DOLLAR - left), Micros(0), Micros(left)
+        )
+        assert outcome == Posted(budget)
+        assert await store.get_budget("acme") == budget
+        assert await read(store, run_id) == before
+        (entry,) = await store.list_transfers("acme", before=None, limit=1)
+        assert entry == Entry(
+            seq=4,
+            kind="refund",
+            amount=Micros(DOLLAR // 4),
+            cost=None,
+            returned=None,
+            run_id=run_id,
+            reference="back",
+            reason="a test",
+            created_at=world.now,
+        )
+
+    async def test_refunds_of_a_run_come_to_no_more_than_it_cost(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        run_id = await settle(store, cost=10)
+        await settle(store, cost=10)  # there is more to spend, but not of this run
+
+        async def refund(amount: int, reference: str) -> object:
+            one = posting(amount, reference, kind=Kind.REFUND, run_id=run_id)
+            return await store.post_transfer(one)
+
+        assert await refund(11, "a") == RefundTooHigh(Micros(10), Micros(0))
+        assert isinstance(await refund(6, "b"), Posted)
+        before = await books_of(store)
+        assert await refund(5, "c") == RefundTooHigh(Micros(10), Micros(6))
+        assert await books_of(store) == before
+        last = await refund(4, "d")
+        assert isinstance(last, Posted)
+        assert await refund(1, "e") == RefundTooHigh(Micros(10), Micros(10))
+        assert await refund(4, "d") == last  # asked again it stands, though nothing is left
+
+    @pytest.mark.parametrize(
+        ("outcome", "cost"),
+        [
+            (FailedByItself(REFUSED, Micros(0)), 20_000),  # the minimum fee
+            (CanceledWhileRunning(Micros(7)), 7),
+            (FailedByPlatform("lost"), None),  # waits again
+            (Completed(b"{}", Micros(0)), 0),
+        ],
+    )
+    async def test_what_may_be_refunded_is_what_the_end_cost(
+        self, world: World, outcome: Outcome, cost: int | None
+    ) -> None:
+        store = world.store
+        await make_tenant(store, plan="fee")
+        claimed = await begin(store, await take_lease(store))
+        one = posting((cost or 0) + 1, "back", kind=Kind.REFUND, run_id=claimed.fence.run_id)
+        await end_one(store, claimed, outcome)
+
+        answer = await store.post_transfer(one)
+
+        refused = NotEnded() if cost is None else RefundTooHigh(Micros(cost), Micros(0))
+        assert answer == refused
+        if cost:
+            assert isinstance(await store.post_transfer(evolve(one, amount=Micros(cost))), Posted)
+            assert (await budget_of(store))[3] == 0
+
+    async def test_a_run_that_waits_or_works_has_cost_nothing_yet(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        working, waiting = await begin(store, lease), await create(store)
+        before = await books_of(store)
+
+        for one in (working.fence.run_id, waiting.run_id):
+            refund = posting(1, "back", kind=Kind.REFUND, run_id=one)
+            assert await store.post_transfer(refund) == NotEnded()
+        assert await books_of(store) == before
+
+    async def test_a_canceled_run_that_never_ran_has_nothing_to_refund(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        one = await create(store)
+        await store.cancel_run("acme", one.run_id)
+
+        refund = posting(1, "back", kind=Kind.REFUND, run_id=one.run_id)
+
+        assert await store.post_transfer(refund) == RefundTooHigh(Micros(0), Micros(0))
+
+    async def test_a_run_of_another_tenant_is_no_run(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        await make_tenant(store, "other")
+        await settle(store)
+        theirs = await settle(store, "other")
+        before = await books_of(store, "acme", "other")
+
+        for one in (theirs, run_id()):
+            refund = posting(1, "back", kind=Kind.REFUND, run_id=one)
+            assert await store.post_transfer(refund) == NoSuchRun()
+        assert await books_of(store, "acme", "other") == before
 
     async def test_a_reference_is_the_tenants_own(self, world: World) -> None:
         store = world.store

@@ -101,11 +101,22 @@ def submission(
 
 
 def posting(
-    amount: int, reference: str, *, tenant_id: str = "acme", kind: Kind = Kind.DEPOSIT
+    amount: int,
+    reference: str,
+    *,
+    tenant_id: str = "acme",
+    kind: Kind = Kind.DEPOSIT,
+    run_id: UUID | None = None,
 ) -> Posting:
-    """Return a transfer to post."""
+    """Return a transfer to post; a refund's `run_id` is its run, no other kind has one."""
     return Posting(
-        tenant_id=tenant_id, kind=kind, amount=Micros(amount), reference=reference, operator="ops"
+        tenant_id=tenant_id,
+        kind=kind,
+        amount=Micros(amount),
+        reference=reference,
+        operator="ops",
+        run_id=run_id if kind is Kind.REFUND else None,
+        reason=None if kind in {Kind.DEPOSIT, Kind.WITHDRAW} else "a test",
     )
 
 

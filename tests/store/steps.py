@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dpp.admission import Busy, Created, Submission
+from dpp.money import Micros
 from dpp.ports import Claim, Claimed, Tenant, Turn
+from dpp.settlement import Completed
 from tests.store.examples import DOLLAR, LEASE_S, end, new_lease, new_tenant, submission, turns
 
 if TYPE_CHECKING:
@@ -95,6 +97,15 @@ async def end_one(store: Store, claimed: Claimed, outcome: Outcome | None = None
     """End an attempt."""
     (answer,) = await store.end_runs([end(claimed, outcome)], wait=True)
     return answer  # type: ignore[return-value]  # never Busy: nobody else waits
+
+
+async def settle(
+    store: Store, tenant_id: str = "acme", *, cost: int = DOLLAR, max_cost: int = DOLLAR
+) -> UUID:
+    """Let a run complete at this cost; returns its id."""
+    claimed = await begin(store, await take_lease(store), tenant_id, max_cost=max_cost)
+    await end_one(store, claimed, Completed(b"{}", Micros(cost)))
+    return claimed.fence.run_id
 
 
 async def read(store: Store, run_id: UUID, tenant_id: str = "acme") -> Run:

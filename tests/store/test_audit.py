@@ -15,7 +15,7 @@ import pytest
 from attrs import field, frozen
 
 from dpp.leases import Lapse
-from dpp.ledger import Kind
+from dpp.ledger import Kind, Posted
 from dpp.money import Micros
 from dpp.ports import Seen
 from dpp.settlement import CanceledWhileRunning, Completed, FailedByItself
@@ -24,7 +24,7 @@ from tests.oracle import money
 from tests.oracle.money import Memory, violations
 from tests.store.contract import REFUSED, seen, spend_attempts
 from tests.store.examples import DOLLAR, STORE_PLANS, posting, submission
-from tests.store.steps import ALL, begin, create, end_one, make_tenant, take_lease
+from tests.store.steps import ALL, begin, create, end_one, make_tenant, settle, take_lease
 
 if TYPE_CHECKING:
     from dpp.store.postgres import PostgresStore
@@ -265,7 +265,60 @@ BREAKS = [
         "10",
         "M1 what came in is there, in all",
     ),
+    Break(
+        "an adjust the other way",
+        "update dpp.transfers set amount = -amount where reference = 'mend'",
+        "10",
+        "M1 what came in is there, in all",
+    ),
+    Break(
+        "an adjust that is told as a refund",
+        f"update dpp.transfers set kind = 'refund', run_id = {COMPLETED} where reference = 'more'",
+        "10",
+        "M1 what came in is there, in all",
+    ),
+    Break(
+        "a refund that grew",
+        "update dpp.transfers set amount = amount + 1 where reference = 'back'",
+        "02",
+        "M4",
+    ),
+    # 11: refunds are within the cost of their run
+    Break(
+        "more refunded than the run cost, and all sums right",
+        "with more as (update dpp.transfers set amount = amount + 490000 where reference = 'back')"
+        " update dpp.budgets set available = available + 490000, spent = spent - 490000"
+        f" {OF_ACME}",
+        "11",
+        "M10",
+    ),
+    Break(
+        "a refund of a run that was free",
+        f"update dpp.transfers set run_id = {LOST} where reference = 'back'",
+        "11",
+        "M10",
+    ),
+    Break(
+        "a refund of a run that has not ended",
+        f"update dpp.transfers set run_id = {QUEUED} where reference = 'back'",
+        "11",
+        "M10",
+    ),
+    Break(
+        "a refund of another tenant's run",
+        "update dpp.transfers set run_id = (select run_id from dpp.endings"
+        " where tenant_id = 'other' and status = 'COMPLETED') where reference = 'back'",
+        "11",
+        "M10",
+    ),
     # the second judge's alone
+    Break(
+        "a refund of which nobody said why",
+        "update dpp.transfers set reason = null where reference = 'back'",
+        "",
+        "a transfer is",
+        (("transfers", "transfers_reason"),),
+    ),
     Break(
         "a key that names two runs",
         "update dpp.submissions set idempotency_key = 'order-1' where tenant_id = 'acme'",
@@ -315,6 +368,11 @@ async def make_busy(store: PostgresStore) -> None:
     canceled = await create(store)
     await store.cancel_run("acme", canceled.run_id)
     await store.post_transfer(posting(DOLLAR, "out", kind=Kind.WITHDRAW))
+    await store.post_transfer(posting(3, "more", kind=Kind.ADJUST))
+    await store.post_transfer(posting(-2, "mend", kind=Kind.ADJUST))
+    costly = await settle(store, cost=DOLLAR // 2)
+    refund = posting(DOLLAR // 4, "back", kind=Kind.REFUND, run_id=costly)
+    assert isinstance(await store.post_transfer(refund), Posted)
     await begin(store, lease)
     await create(store)
     await create(store, "other")

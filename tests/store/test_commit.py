@@ -49,6 +49,7 @@ from tests.store.steps import (
     create,
     make_tenant,
     read,
+    settle,
     submit_alone,
     take_lease,
 )
@@ -232,14 +233,18 @@ class TestOnSharedDatabase:
         self, wired: PostgresStore, wire: Wire, cut: Cut, kind: Kind
     ) -> None:
         await make_tenant(wired)
+        run_id = await settle(wired, cost=DOLLAR)
         wire.plan.append(cut)
 
-        outcome = await wired.post_transfer(posting(DOLLAR, "one", kind=kind))
+        outcome = await wired.post_transfer(posting(DOLLAR, "one", kind=kind, run_id=run_id))
 
-        there = 11 * DOLLAR if kind is Kind.DEPOSIT else 9 * DOLLAR
+        deposited = {Kind.WITHDRAW: 9, Kind.REFUND: 10}.get(kind, 11) * DOLLAR
+        spent = 0 if kind is Kind.REFUND else DOLLAR
         assert isinstance(outcome, Posted)
-        assert outcome.budget.available == there
-        assert await budget_of(wired) == (there, there, 0, 0)
+        assert outcome.budget == await wired.get_budget("acme")
+        assert await budget_of(wired) == (deposited, deposited - spent, 0, spent)
+        listed = await wired.list_transfers("acme", before=None, limit=ALL)
+        assert [one.reference for one in listed if one.reference] == ["one", "first"]
 
     @pytest.mark.parametrize("cut", CUTS)
     async def test_a_queued_run_is_canceled_once(

@@ -242,9 +242,19 @@ REFUSED: dict[str, list[str]] = {
         transferred(amount="0"),
         transferred(amount="-1"),
         transferred(kind="'withdraw'", amount="-1"),
-        transferred(kind="'adjust'", amount="0"),
+        transferred(kind="'refund'", amount="-1", run_id=RUN, reason="'why'"),
+        transferred(kind="'adjust'", amount="0", reason="'why'"),
     ],
-    "transfers_subject": [transferred(run_id=RUN), transferred(kind="'refund'")],
+    "transfers_subject": [
+        transferred(run_id=RUN),
+        transferred(kind="'refund'", reason="'why'"),
+        transferred(kind="'adjust'", run_id=RUN, reason="'why'"),
+    ],
+    "transfers_reason": [
+        transferred(kind="'refund'", run_id=RUN),
+        transferred(kind="'refund'", run_id=RUN, reason="''"),
+        transferred(kind="'adjust'"),
+    ],
     "usage_days_pk": ["insert into usage_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10)"],
     "run_events_pk": [
         f"insert into run_events values ({RUN}, 1, 1, 'acme', 'charge', null, null, 1, now())"
@@ -274,8 +284,8 @@ ALLOWED = [
     ended(**LOST),
     ended(**FAILED | {"error_code": "'resolved_by_operator'", "kind": "'void'"}),
     transferred(kind="'withdraw'"),
-    transferred(kind="'adjust'", amount="-5"),
-    transferred(kind="'refund'", run_id=RUN),
+    transferred(kind="'adjust'", amount="-5", reason="'why'"),
+    transferred(kind="'refund'", run_id=RUN, reason="'why'"),
     "insert into tenants values ('a-b_c9', 'pro', now())",
     f"update findings set resolved_at = now(); {FOUND}",
 ]

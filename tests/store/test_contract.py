@@ -21,6 +21,7 @@ from tests.store.contract import (
     TenantContract,
     TransferContract,
 )
+from tests.store.resolve_contract import ResolveContract
 from tests.store.worlds import FakeWorld, postgres_world
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Contract(
     ReadContract,
     TenantContract,
     TransferContract,
+    ResolveContract,
 ):
     """All of it."""
 

@@ -18,7 +18,7 @@ from dpp.runs import Status
 from dpp.settlement import CanceledWhileRunning, FailedByItself, FailedByPlatform
 from tests.store.contract import REFUSED, seen
 from tests.store.examples import DOLLAR, end, posting, submission
-from tests.store.steps import begin, books_of, create, make_tenant, take_lease
+from tests.store.steps import begin, books_of, create, make_tenant, settle, take_lease
 
 if TYPE_CHECKING:
     from dpp.settlement import Outcome
@@ -129,10 +129,11 @@ async def test_a_transfer_is_posted_whole_or_not_at_all(
     judged: PostgresStore, admin: Session, what: str, table: str, kind: Kind
 ) -> None:
     await make_tenant(judged)
+    run_id = await settle(judged, cost=DOLLAR)
     before = await books_of(judged)
     await swallow(admin, what, table)
 
     with pytest.raises(AssertionError):
-        await judged.post_transfer(posting(DOLLAR, "one", kind=kind))
+        await judged.post_transfer(posting(DOLLAR, "one", kind=kind, run_id=run_id))
 
     assert await books_of(judged) == before

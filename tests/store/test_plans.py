@@ -240,6 +240,8 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
         2_000,
     ),
     ("list_transfers", {"tenant_id": "t03", "before": 101_000, "limit": 50}, 50, 300),
+    ("tenant_of_run", {"run_id": run(5)}, 1, 20),
+    ("refundable_run", {"tenant_id": of(5), "run_id": run(5)}, 1, 20),
     ("get_budget", {"tenant_id": "t03"}, 1, 10),
     ("find_key", {"key_id": "key1234"}, 1, 10),
     ("ask_cancel", {"tenant_id": of(ENDED), "run_id": run(ENDED)}, 1, 60),

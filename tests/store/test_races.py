@@ -16,6 +16,7 @@ import trio
 from attrs import evolve
 
 from dpp.admission import (
+    Busy,
     Created,
     Exists,
     ExistsWithDifferentRequest,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
 MANY = 12  # more than the store has connections for
 BEFORE_THEY_GIVE_UP_S = 5.0  # they wait for a lock as long as their wall clock lets them
 SETTLED = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
+HOLD_RUN = "select from live_runs where run_id = $1 for no key update"
 
 
 @pytest.fixture
@@ -270,6 +272,59 @@ async def test_nothing_is_claimed_under_a_lease_that_is_being_ended(
         assert await late.result() == LeaseGone()
 
     assert (await read(judged, one.run_id)).status is Status.QUEUED
+
+
+async def test_a_claim_that_waited_past_its_lease_claims_nothing(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    await make_tenant(judged)
+    one = await create(judged)
+    lease = await take_lease(judged, lease_s=1.0)
+    (node,) = await judged.list_nodes()
+    lock = "select from node_leases where lease_id = $1 for update"
+
+    async with trio.open_nursery() as nursery:
+        async with holding(sessions, lock, lease.lease_id):
+            late = start(nursery, partial(judged.claim_runs, claim_of(lease)))
+            await sessions.until_blocked()
+            await sessions.until_it_is_past(node.lease_until)
+        assert await late.result() == []
+
+    run = await read(judged, one.run_id)
+    assert (run.status, run.lease_epoch) == (Status.QUEUED, 0)
+
+
+async def test_a_lease_that_lapses_between_the_statements_of_a_claim_claims_nothing(
+    judged: PostgresStore, sessions: Sessions, admin: Session
+) -> None:
+    await make_tenant(judged)
+    one = await create(judged)
+    lease = await take_lease(judged)
+    stamping = "with room as materialized ("
+
+    async with standing(sessions, claiming(claim_of(lease)), before=stamping) as first:
+        await admin.execute("update dpp.node_leases set lease_until = dpp.now()")
+        assert await first.commit() == []
+
+    assert (await read(judged, one.run_id)).status is Status.QUEUED
+
+
+async def test_a_drain_that_met_a_held_run_hands_it_back_when_asked_again(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    await make_tenant(judged)
+    lease = await take_lease(judged)
+    held, free = await begin(judged, lease), await begin(judged, lease)
+
+    async with holding(sessions, HOLD_RUN, held.fence.run_id):
+        assert await judged.end_lease(lease, hand_back=True) == 1
+        assert (await read(judged, held.fence.run_id)).status is Status.PROCESSING
+        assert (await read(judged, free.fence.run_id)).status is Status.QUEUED
+    assert await judged.end_lease(lease, hand_back=True) == 0
+
+    run = await read(judged, held.fence.run_id)
+    assert (run.status, run.attempt) == (Status.QUEUED, 1)
+    assert await judged.orphaned_runs(ALL) == []
 
 
 # ── a claim that got no answer ────────────────────────────────────────────────────────────────────
@@ -553,6 +608,40 @@ async def test_a_settle_that_met_a_take_back_is_lost(
 
     run = await read(judged, claimed.fence.run_id)
     assert (run.status, run.attempt) == (Status.QUEUED, 2)
+
+
+async def test_ends_that_do_not_wait_leave_out_the_run_that_somebody_holds(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    """Waiting for it, they would keep the budgets of all the others meanwhile."""
+    await make_tenant(judged)
+    await make_tenant(judged, "other")
+    lease = await take_lease(judged)
+    held, beside = await begin(judged, lease), await begin(judged, lease)
+    elsewhere = await begin(judged, lease, "other")
+    batch = [end(held), end(beside), end(elsewhere)]
+
+    async with holding(sessions, HOLD_RUN, held.fence.run_id):
+        assert await judged.end_runs(batch, wait=False) == [Busy(), SETTLED, SETTLED]
+        assert (await read(judged, held.fence.run_id)).status is Status.PROCESSING
+        assert await judged.end_runs(batch, wait=False) == [Busy(), SETTLED, SETTLED]
+
+    assert await judged.end_runs(batch, wait=False) == [SETTLED] * 3
+
+
+async def test_a_late_end_that_met_an_open_claim_is_lost_once_the_claim_is_through(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    await make_tenant(judged)
+    lost, other = await take_lease(judged), await take_lease(judged, "node-2")
+    late = await begin(judged, lost)
+    await judged.take_back([seen(late)], Lapse.LOST)
+
+    async with standing(sessions, claiming(claim_of(other))) as first:
+        assert await judged.end_runs([end(late)], wait=False) == [Busy()]
+        await first.commit()
+
+    assert await judged.end_runs([end(late)], wait=False) == [LeaseLost()]
 
 
 async def test_a_settle_that_met_a_drain_is_lost(judged: PostgresStore, sessions: Sessions) -> None:

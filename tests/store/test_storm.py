@@ -59,7 +59,8 @@ class Worker:
 
     async def work(self) -> None:
         acts = [self.submit] * 6 + [self.claim] * 6 + [self.end] * 8 + [self.cancel] * 3
-        acts += [self.reap] * 3 + [self.lose, self.hand_back, self.drain, self.post, self.again]
+        acts += [self.reap] * 3 + [self.refund] * 2
+        acts += [self.lose, self.hand_back, self.drain, self.post, self.again]
         for _ in range(STEPS):
             with suppress(StoreUnavailable):  # nothing was committed, or it is unknown: as in life
                 await self.random.choice(acts)()
@@ -149,12 +150,23 @@ class Worker:
         await self.store.hand_back_runs([one.fence for one in self.some(self.mine)])
 
     async def post(self) -> None:
-        kind = self.random.choice(list(Kind))
+        kind = self.random.choice([Kind.DEPOSIT, Kind.WITHDRAW, Kind.ADJUST])
         amount = self.random.randint(1, 2 * DOLLAR)
+        if kind is Kind.ADJUST:
+            amount *= self.random.choice([1, -1])
         reference = f"ref-{self.random.randint(1, 30)}"
         for tenant_id in self.tenants():
             await self.store.post_transfer(
                 posting(amount, reference, tenant_id=tenant_id, kind=kind)
+            )
+
+    async def refund(self) -> None:
+        """Give back a part of some runs, whatever became of them; a few names are many a run's."""
+        for run_id in self.some(list(self.acknowledged), 3):
+            amount, tenant_id = self.random.randint(1, DOLLAR // 4), self.acknowledged[run_id]
+            reference = f"back-{self.random.randint(1, 300)}"
+            await self.store.post_transfer(
+                posting(amount, reference, tenant_id=tenant_id, kind=Kind.REFUND, run_id=run_id)
             )
 
 
@@ -203,6 +215,8 @@ async def storm(store: PostgresStore, calm: PostgresStore, admin: Session, seed:
         assert run is not None
         assert run.actual_cost is not None
     assert [(await calm.get_budget(one)).held for one in TENANTS] == [0] * len(TENANTS)
+    posted = await admin.fetch("select distinct kind from dpp.transfers")
+    assert {row["kind"] for row in posted} == set(Kind)
     assert (await calm.audit()).ok
     assert await admin.run(lambda connection: violations(connection, memory)) == []
 

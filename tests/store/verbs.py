@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dpp.store import cancels, claims, endings, findings, leases, submissions, tenants
+from dpp.store import cancels, claims, endings, findings, leases, submissions, tenants, transfers
 from tests.conftest import LIMITS
 from tests.store.examples import LEASE_S, STORE_PLANS
 
@@ -90,7 +90,7 @@ def handing_back(*fences: Fence) -> Callable[[Connection], Awaitable[int]]:
 
 
 def posting_transfer(posting: Posting) -> Callable[[Connection], Awaitable[PostingOutcome]]:
-    return partial(tenants.post_transfer, posting=posting, wait=True)
+    return partial(transfers.post_transfer, posting=posting, wait=True)
 
 
 def making_tenant(new: NewTenant) -> Callable[[Connection], Awaitable[object]]:

@@ -5,6 +5,8 @@ one always comes in, so that nobody locks the operator out by guessing.
 """
 
 import hmac
+import re
+from collections.abc import Mapping
 from typing import Final, cast
 
 from quart import Response, request
@@ -13,18 +15,26 @@ from werkzeug.exceptions import HTTPException
 
 from dpp import metrics
 from dpp.faults import StoreUnavailable
-from dpp.http.admin import books, keys, tenants, transfers
-from dpp.http.admin.desk import Desk
+from dpp.http.admin import books, findings, keys, tenants, transfers
+from dpp.http.admin.desk import NO_TENANT, Desk
+from dpp.http.admin.wire import FINDING_ID, RUN_ID, TENANT
 from dpp.http.answers import SECURITY
 from dpp.http.asgi import App
 from dpp.http.limits import Windows
-from dpp.http.pages import limit, named, problem_answer, refuse, respond
+from dpp.http.pages import UNKNOWN, limit, named, problem_answer, refuse, respond
 from dpp.http.problems import Problem, over_quota, unauthorized, unavailable
 from dpp.logs import get_logger
 
 ROOT: Final = "/admin/v1"
 BODY_MAX: Final = 64 * 1024  # the largest body is a reference and a reason
 FAILURES_A_MINUTE: Final = 10  # of an address
+NAMES: Final[Mapping[str, tuple[str, Problem]]] = {  # what stands for what in a path
+    "tenant": (TENANT, NO_TENANT),
+    "key_id": (keys.KEY_ID, keys.NO_KEY),
+    "run_id": (RUN_ID, transfers.NO_RUN),
+    "finding_id": (FINDING_ID, findings.NO_FINDING),
+}
+OTHER: Final = (r"[!-~]+", UNKNOWN)
 WANTED: Final = "Send the admin token of this node as Authorization: Bearer …"
 
 log = get_logger(__name__)
@@ -35,12 +45,13 @@ def admin_app(desk: Desk, token: str) -> App:
     app = QuartTrio("dpp.http.admin", static_folder=None)
     limit(app, BODY_MAX)
     app.before_request(Doorman(token).refuse)
+    app.before_request(refuse_names)
     app.after_request(dress)
     app.register_error_handler(HTTPException, refuse)
     app.register_error_handler(StoreUnavailable, away)
     app.register_error_handler(Exception, failed)
     app.get("/metrics")(show_metrics)
-    for resource in (tenants, keys, transfers, books):
+    for resource in (tenants, keys, transfers, books, findings):
         resource.add_to(app, ROOT, desk)
     return cast("App", app)  # Quart spells out every kind of scope and message
 
@@ -66,6 +77,15 @@ class Doorman:
             return respond(problem_answer(unauthorized(WANTED)))
         problem = over_quota("authentication", "too many wrong tokens", window.reset_s)
         return respond(problem_answer(problem))
+
+
+async def refuse_names() -> Response | None:
+    """Answer a path with a name that nothing was ever given; the store never sees it."""
+    for kind, name in (request.view_args or {}).items():
+        pattern, problem = NAMES.get(kind, OTHER)
+        if re.fullmatch(pattern, name) is None:
+            return respond(problem_answer(problem))
+    return None
 
 
 async def show_metrics() -> Response:

@@ -1,19 +1,14 @@
-"""The books and the nodes, as operators look at them: audit, findings, living nodes."""
+"""The books and the nodes, as operators look at them: audit, living nodes."""
 
 from quart import Quart
 
 from dpp.http.admin.desk import Desk, Outcome, answers, told
-from dpp.http.admin.views import Listing, audit_view, finding_view, node_view
+from dpp.http.admin.views import Listing, audit_view, node_view
 
 
 async def audit(desk: Desk) -> Outcome:
     """GET /admin/v1/audit: one pass over one snapshot of the live database."""
     return told(200, audit_view(await desk.store.audit()))
-
-
-async def findings(desk: Desk) -> Outcome:
-    """GET /admin/v1/findings: those that are open."""
-    return told(200, Listing([finding_view(one) for one in await desk.store.list_findings()]))
 
 
 async def nodes(desk: Desk) -> Outcome:
@@ -23,5 +18,5 @@ async def nodes(desk: Desk) -> Outcome:
 
 def add_to(app: Quart, root: str, desk: Desk) -> None:
     """Put these on the app."""
-    for handler in (audit, findings, nodes):
+    for handler in (audit, nodes):
         app.get(f"{root}/{handler.__name__}")(answers(handler, desk))

@@ -1,5 +1,7 @@
 """A tenant's API keys: make, list, revoke. A key is shown once, in the answer that makes it."""
 
+from typing import Final
+
 from quart import Quart
 
 from dpp import keys
@@ -9,6 +11,9 @@ from dpp.http.admin.views import Listing, key_view, with_key
 from dpp.http.admin.wire import Change, NewKeyBody
 from dpp.http.problems import Problem
 from dpp.ports import NewKey
+
+KEY_ID: Final = rf"[0-9A-Za-z]{{{keys.KEY_ID_CHARS}}}"
+NO_KEY: Final = Problem("not-found", "the tenant has no such key")
 
 
 async def create(desk: Desk, tenant: str) -> Outcome:
@@ -44,7 +49,7 @@ async def revoke(desk: Desk, tenant: str, key_id: str) -> Outcome:
     if isinstance(body, Problem):
         return body
     if not await insist(lambda: desk.store.revoke_key(tenant, key_id, operator=body.operator)):
-        return Problem("not-found", "the tenant has no such key")
+        return NO_KEY
     record("key revoked", tenant, body, key_id=key_id)
     return told(200, {"key_id": key_id, "revoked": True})
 

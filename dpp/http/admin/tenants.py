@@ -1,5 +1,7 @@
 """Tenants: make one, look at them, change plan, suspend, resume."""
 
+import re
+
 from quart import Quart
 
 from dpp import keys, money
@@ -16,7 +18,7 @@ from dpp.http.admin.desk import (
     told,
 )
 from dpp.http.admin.views import Listing, tenant_view, with_key
-from dpp.http.admin.wire import Change, NewTenantBody, PlanBody
+from dpp.http.admin.wire import TENANT, Change, NewTenantBody, PlanBody
 from dpp.http.problems import Problem, invalid
 from dpp.keys import SCOPES
 from dpp.logs import get_logger
@@ -66,7 +68,7 @@ async def list_(desk: Desk) -> Outcome:
     limit, cursor = query["limit"], query["cursor"]
     assert isinstance(limit, int)
     after = "" if cursor is None else cursors.read("tenants", "", str(cursor))
-    if after is None:
+    if after is None or (after and re.fullmatch(TENANT, after) is None):
         return invalid([InputError("/query/cursor", "is not a cursor of this list")])
     tenants = await desk.store.list_tenants(after=after, limit=limit + 1)
     page, more = tenants[:limit], len(tenants) > limit

@@ -45,17 +45,26 @@ class BookedView:
 
 
 @frozen(slots=False)
+class OwnedRunView:
+    """Whose run it is."""
+
+    run_id: str
+    tenant_id: str
+
+
+@frozen(slots=False)
 class InvariantView:
-    """One invariant, and the first that offend it."""
+    """One invariant, and the first that offend it; `accepted`: how many more were accepted."""
 
     name: str
     claim: str
     offenders: Sequence[Mapping[str, Any]]
+    accepted: int
 
 
 @frozen(slots=False)
 class FindingView:
-    """An open finding."""
+    """A finding, open until it is resolved."""
 
     finding_id: UUID
     invariant: str
@@ -63,6 +72,16 @@ class FindingView:
     tenant_id: str | None
     opened_at: datetime
     evidence: Mapping[str, Any]
+    resolved_at: datetime | None
+    resolution: Mapping[str, Any] | None
+
+
+@frozen(slots=False)
+class ResolvedView:
+    """A finding that was resolved, and whether its tenant is still frozen."""
+
+    finding: FindingView
+    tenant_frozen: bool
 
 
 @frozen(slots=False)
@@ -124,14 +143,21 @@ def finding_view(finding: Finding) -> FindingView:
         finding.tenant_id,
         finding.opened_at,
         finding.evidence,
+        finding.resolved_at,
+        finding.resolution,
     )
+
+
+def resolved_view(finding: Finding, *, frozen: bool) -> ResolvedView:
+    """Return what became of a finding."""
+    return ResolvedView(finding_view(finding), frozen)
 
 
 def audit_view(audit: Audit) -> AuditView:
     """Return an audit as the command line prints it."""
     return AuditView(
         audit.ok,
-        [InvariantView(one.name, one.claim, one.offenders) for one in audit.verdicts],
+        [InvariantView(one.name, one.claim, one.offenders, one.accepted) for one in audit.verdicts],
         [finding_view(one) for one in audit.findings],
     )
 

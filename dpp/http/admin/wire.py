@@ -1,15 +1,19 @@
 """The bodies of the admin API. Every write carries `operator` and may say its `reason`."""
 
-from typing import Annotated, Final
+import re
+from typing import Annotated, Final, Literal
 
 from attrs import frozen
 from msgspec import Meta
 
+from dpp import money
 from dpp.http.wire import Money
 from dpp.keys import SCOPES
 from dpp.packs.strict import Check, Wrong
 
 TENANT: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+FINDING_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+RUN_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 LIVES_MAX_S: Final = 10 * 365 * 86_400  # longer is "until revoked"
 
@@ -19,10 +23,28 @@ def _known(scopes: tuple[str, ...]) -> None:
         raise Wrong(f"must be some of {', '.join(SCOPES)}")
 
 
+def _not_zero(text: str) -> None:
+    if money.parse_signed(text) == 0:
+        raise Wrong("must not be 0")
+
+
+def _run_id(text: str) -> None:
+    if re.fullmatch(RUN_ID, text) is None:
+        raise Wrong("must be the run_id of a run")
+
+
+def _says_something(text: str) -> None:
+    if not text.strip():
+        raise Wrong("must say why")
+
+
 TenantName = Annotated[str, Meta(pattern=TENANT)]
 Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
 Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
 Reason = Annotated[str, Meta(max_length=500, pattern=PRINTABLE)]
+Why = Annotated[Reason, Check(_says_something)]
+SignedMoney = Annotated[str, Check(_not_zero)]
+RunId = Annotated[str, Check(_run_id)]
 Scopes = Annotated[tuple[str, ...], Check(_known), Meta(min_length=1, max_length=len(SCOPES))]
 Lives = Annotated[int, Meta(ge=1, le=LIVES_MAX_S)]
 
@@ -65,3 +87,28 @@ class TransferBody(Change):
 
     amount_usd: Money
     reference: Reference
+
+
+@frozen(kw_only=True)
+class RefundBody(TransferBody):
+    """Some of what a run cost, given back; whoever asks says why."""
+
+    run_id: RunId
+    reason: Why
+
+
+@frozen(kw_only=True)
+class AdjustBody(TransferBody):
+    """An operator's correction, with a minus sign to take away; whoever asks says why."""
+
+    amount_usd: SignedMoney
+    reason: Why
+
+
+@frozen(kw_only=True)
+class ResolveBody(Change):
+    """What is done about a finding, and why; `cost_usd` goes with settle alone."""
+
+    how: Literal["settle", "void", "refold", "accept"]
+    cost_usd: Money | None = None
+    reason: Why

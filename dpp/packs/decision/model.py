@@ -6,6 +6,7 @@ first and fill in later.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -109,12 +110,10 @@ class Decision:
 
 def quote(inputs: DecisionInputs) -> Appraised | InputsInvalid:
     """State the price, which is known and so the floor too; or what contradicts itself."""
-    errors = [*_twice(inputs), *_unknown(inputs)]
-    if inputs.cells > CELLS_MAX:
-        words = f"options × criteria must be at most {CELLS_MAX}, here {inputs.cells}"
-        errors.append(InputError(pointer("options"), words))
-    if errors:
-        return invalid(errors)
+    errors = chain(_twice(inputs), _unknown(inputs), _too_many(inputs))
+    first = next(errors, None)
+    if first is not None:
+        return invalid(chain((first,), errors))
     price = price_of(inputs)
     return Appraised(floor=price, price=price)
 
@@ -148,3 +147,9 @@ def _unknown(inputs: DecisionInputs) -> Iterator[InputError]:
             for name in scores:
                 if name not in criteria:
                     yield InputError(pointer("scores", option, name), "is not among the criteria")
+
+
+def _too_many(inputs: DecisionInputs) -> Iterator[InputError]:
+    if inputs.cells > CELLS_MAX:
+        words = f"options × criteria must be at most {CELLS_MAX}, here {inputs.cells}"
+        yield InputError(pointer("options"), words)

@@ -124,7 +124,7 @@ async def test_letters_that_look_alike_open_nothing(
     assert answer.startswith(b"HTTP/1.1 401 "), answer
 
 
-async def test_guesses_end_in_429_and_whoever_was_known_goes_on(fresh_node: StartNode) -> None:
+async def test_guesses_end_in_429_and_lock_nobody_out(fresh_node: StartNode) -> None:
     node = fresh_node()
     async with connected(node.url, node.tenant("acme")) as acme:
         assert (await acme.ask("GET", "/v1/budget")).status_code == 200
@@ -132,6 +132,9 @@ async def test_guesses_end_in_429_and_whoever_was_known_goes_on(fresh_node: Star
             await acme.ask("GET", "/v1/budget", headers={"Authorization": f"Bearer {minted()}"})
             for _ in range(300)
         ]
+        unseen = await acme.ask(
+            "GET", "/v1/budget", headers={"Authorization": f"Bearer {node.new_key('acme')}"}
+        )
         malformed = await acme.ask("GET", "/v1/budget", headers={"Authorization": "Bearer x"})
         known = await acme.submit()
 
@@ -139,5 +142,6 @@ async def test_guesses_end_in_429_and_whoever_was_known_goes_on(fresh_node: Star
     assert statuses == [401] * OTHERS + [429] * (300 - OTHERS)
     assert {problem(answer) for answer in guesses[OTHERS:]} == {"quota-exceeded"}
     assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in guesses[OTHERS:])
+    assert unseen.status_code == 200
     assert malformed.status_code == 401  # costs nothing, so it is not counted
     assert known.status_code == 201

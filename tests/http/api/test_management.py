@@ -13,6 +13,7 @@ from tests.node_client import Client, name_of
 from tests.node_process import NodeProcess, new_name
 
 PATHS = ["/admin/v1/tenants", "/admin/v1/audit", "/admin/v1/findings", "/admin/v1/nodes"]
+UNKNOWN = "018f0000-0000-7000-8000-000000000000"
 
 
 def ask(node: NodeProcess, path: str, token: str | None, method: str = "GET") -> httpx.Response:
@@ -127,9 +128,125 @@ def test_keys_are_made_shown_once_and_listed_without_their_secret(served_node: N
     assert listed.json()["items"][1]["expires_at"] is not None
 
 
-@pytest.mark.parametrize("way", ["deposits", "withdrawals", "plan", "keys"])
+async def test_refunds_come_to_what_the_run_cost_and_no_more(
+    served_node: NodeProcess, acme: Client, new_tenant: NewTenant
+) -> None:
+    other = await new_tenant()
+    made = await acme.submitted(max_cost_usd="0.10", inputs={"cost_usd": "0.05"})
+    run = await acme.ended(made["run_id"])
+    path = f"/admin/v1/tenants/{acme.name}/refunds"
+    refund = {"run_id": run["run_id"], "amount_usd": "0.04", "reference": "b-1", "reason": "late"}
+
+    first, again = [served_node.admin("POST", path, refund) for _ in range(2)]
+    refused = [
+        served_node.ask_admin("POST", where, {**refund, **changed})
+        for where, changed in (
+            (path, {"amount_usd": "0.03"}),
+            (path, {"run_id": UNKNOWN}),
+            (path, {"reference": "b-2"}),
+            (path, {"reference": "b-2", "run_id": UNKNOWN}),
+            (path.replace(acme.name, other.name), {}),
+        )
+    ]
+    rest = served_node.admin("POST", path, {**refund, "amount_usd": "0.01", "reference": "b-2"})
+
+    assert first == again
+    assert first["budget"]["spent_usd"] == "0.01"
+    assert rest["budget"] == await acme.get("/v1/budget")
+    assert (rest["budget"]["available_usd"], rest["budget"]["spent_usd"]) == ("10.00", "0.00")
+    assert [(one.status_code, name_of(one.json())) for one in refused] == [
+        (422, "reference-reused"),
+        (422, "reference-reused"),
+        (422, "refund-too-high"),
+        (404, "not-found"),
+        (404, "not-found"),
+    ]
+    assert await acme.run(run["run_id"]) == run
+    found = served_node.admin("GET", f"/admin/v1/runs/{run['run_id']}")
+    assert found == {"run_id": run["run_id"], "tenant_id": acme.name}
+    for unknown in (UNKNOWN, "nothing", "%00"):
+        assert served_node.ask_admin("GET", f"/admin/v1/runs/{unknown}").status_code == 404
+
+
+async def test_adjusts_correct_a_budget_either_way_down_to_what_is_available(
+    served_node: NodeProcess, acme: Client
+) -> None:
+    path = f"/admin/v1/tenants/{acme.name}/adjusts"
+    more = {"amount_usd": "+2.50", "reference": "a-1", "reason": "lost"}
+    less = {"amount_usd": "-12.50", "reference": "a-2", "reason": "booked twice"}
+
+    first, again = [served_node.admin("POST", path, more) for _ in range(2)]
+    other = served_node.ask_admin("POST", path, {**more, "amount_usd": "-2.50"})
+    over = served_node.ask_admin("POST", path, {**less, "amount_usd": "-12.500001"})
+    all_of_it = served_node.admin("POST", path, less)
+
+    assert first == again
+    assert first["budget"]["deposited_usd"] == first["budget"]["available_usd"] == "12.50"
+    assert (other.status_code, name_of(other.json())) == (422, "reference-reused")
+    assert (over.status_code, name_of(over.json())) == (402, "budget-exceeded")
+    told = {name: over.json()[name] for name in ("available_usd", "required_usd")}
+    assert told == {"available_usd": "12.50", "required_usd": "12.500001"}
+    assert all_of_it["budget"] == await acme.get("/v1/budget")
+    assert all_of_it["budget"]["deposited_usd"] == "0.00"
+
+
+GOOD = {"run_id": UNKNOWN, "amount_usd": "1", "reference": "r", "reason": "why"}
+
+
+@pytest.mark.parametrize(
+    ("way", "changed", "pointers"),
+    [
+        ("refunds", {"reason": None}, ["/reason"]),
+        ("refunds", {"reason": ""}, ["/reason"]),
+        ("refunds", {"reason": " "}, ["/reason"]),
+        ("refunds", {"reason": "a\nb"}, ["/reason"]),
+        ("refunds", {"reason": "x" * 501}, ["/reason"]),
+        ("refunds", {"run_id": "nothing"}, ["/run_id"]),
+        ("refunds", {"run_id": UNKNOWN.upper().replace("0", "A")}, ["/run_id"]),
+        ("refunds", {"run_id": None}, ["/run_id"]),
+        ("refunds", {"run_id": 1, "amount_usd": "-1"}, ["/amount_usd", "/run_id"]),
+        ("refunds", {"amount_usd": "0"}, ["/amount_usd"]),
+        ("refunds", {"more": 1}, ["/more"]),
+        ("adjusts", {"run_id": UNKNOWN}, ["/run_id"]),
+        ("adjusts", {"reason": None}, ["/reason"]),
+        ("adjusts", {"reason": "\u2003"}, ["/reason"]),
+        *(
+            ("adjusts", {"amount_usd": amount}, ["/amount_usd"])
+            for amount in ("0", "-0.00", "--1", "1e3", "-1000000.01", -1, None, "", "\u22121")
+        ),
+        ("deposits", {"amount_usd": "+1"}, ["/amount_usd"]),
+    ],
+)
+async def test_bad_refund_or_adjust_is_refused_by_name(
+    served_node: NodeProcess, acme: Client, way: str, changed: dict[str, Any], pointers: list[str]
+) -> None:
+    good = GOOD if way == "refunds" else {name: GOOD[name] for name in GOOD if name != "run_id"}
+    before = await acme.books()
+
+    body = {**good, **changed}
+    answer = served_node.ask_admin("POST", f"/admin/v1/tenants/{acme.name}/{way}", body)
+
+    assert (answer.status_code, name_of(answer.json())) == (422, "invalid-request")
+    assert sorted(error["pointer"] for error in answer.json()["errors"]) == pointers
+    assert await acme.books() == before
+
+
+def test_refund_and_adjust_without_a_reason_are_refused(served_node: NodeProcess) -> None:
+    name = new_name()
+    served_node.tenant(name)
+    for way, members in (("refunds", ("run_id",)), ("adjusts", ())):
+        body = {member: GOOD[member] for member in ("amount_usd", "reference", *members)}
+
+        answer = served_node.ask_admin("POST", f"/admin/v1/tenants/{name}/{way}", body)
+
+        assert [error["pointer"] for error in answer.json()["errors"]] == ["/reason"]
+
+
+@pytest.mark.parametrize("way", ["deposits", "withdrawals", "refunds", "adjusts", "plan", "keys"])
 def test_unknown_tenant_is_404(served_node: NodeProcess, way: str) -> None:
     body = {
+        "refunds": GOOD,
+        "adjusts": {"amount_usd": "-1", "reference": "r", "reason": "why"},
         "deposits": {"amount_usd": "1", "reference": "r"},
         "withdrawals": {"amount_usd": "1", "reference": "r"},
         "plan": {"plan": "basic"},
@@ -185,7 +302,7 @@ def test_audit_is_clean_and_names_each_invariant(served_node: NodeProcess) -> No
     audit = served_node.admin("GET", "/admin/v1/audit")
 
     assert (audit["ok"], audit["findings"]) == (True, [])
-    assert len(audit["invariants"]) == 10
+    assert len(audit["invariants"]) == 11
     assert all(not one["offenders"] and one["claim"] for one in audit["invariants"])
 
 

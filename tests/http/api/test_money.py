@@ -65,6 +65,10 @@ async def test_every_way_that_money_moves_is_a_line(acme: Client, served_node: N
         f"{path}/withdrawals",
         {"amount_usd": "1.50", "reference": "out-1", "reason": "asked"},
     )
+    refund = {"run_id": completed["run_id"], "amount_usd": "0.10", "reference": "back-1"}
+    served_node.admin("POST", f"{path}/refunds", {**refund, "reason": "it was late"})
+    adjust = {"amount_usd": "-0.50", "reference": "mend-1", "reason": "booked twice"}
+    served_node.admin("POST", f"{path}/adjusts", adjust)
 
     lines = (await acme.get("/v1/transfers"))["items"]
 
@@ -73,8 +77,10 @@ async def test_every_way_that_money_moves_is_a_line(acme: Client, served_node: N
             line[name] for name in ("kind", "amount_usd", "cost_usd", "returned_usd", "run_id")
         )
 
-    assert [line["seq"] for line in lines] == [7, 6, 5, 4, 3, 2, 1]
+    assert [line["seq"] for line in lines] == [9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert [told(line) for line in lines] == [
+        ("adjust", "-0.50", None, None, None),
+        ("refund", "0.10", None, None, completed["run_id"]),
         ("withdraw", "1.50", None, None, None),
         ("deposit", "5.00", None, None, None),
         ("void", "2.00", "0.00", "2.00", canceled["run_id"]),
@@ -83,11 +89,14 @@ async def test_every_way_that_money_moves_is_a_line(acme: Client, served_node: N
         ("reserve", "1.00", None, None, completed["run_id"]),
         ("deposit", "10.00", None, None, None),
     ]
-    assert [(line["reference"], line["reason"]) for line in lines[:2]] == [
+    assert [(line["reference"], line["reason"]) for line in lines[:4]] == [
+        ("mend-1", "booked twice"),
+        ("back-1", "it was late"),
         ("out-1", "asked"),
         ("inv-1", None),
     ]
-    assert await acme.get("/v1/budget") == budget("13.50", "13.25", "0.00", "0.25")
+    assert await acme.get("/v1/budget") == budget("13.00", "12.85", "0.00", "0.15")
+    assert (await acme.run(completed["run_id"]))["cost"]["actual_usd"] == "0.25"
 
 
 async def test_ledger_goes_on_page_by_page_and_adds_up(acme: Client) -> None:

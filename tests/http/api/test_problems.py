@@ -19,6 +19,7 @@ from tests.node_process import NodeProcess
 UNKNOWN = "/v1/runs/018f0000-0000-7000-8000-000000000000"
 SET = "update dpp.tenants set {} = now() where tenant_id = $1 returning 1"
 JSON = {"Content-Type": "application/json"}
+REFUND = {"amount_usd": "0.03", "reference": "back", "reason": "a test"}
 
 
 class World:
@@ -45,7 +46,15 @@ class World:
 Provoke: TypeAlias = Callable[[World], Awaitable[httpx.Response]]
 PROVOKED: dict[str, tuple[int, Provoke]] = {}
 # What a working node does not answer: a bug's, and an outage's, in tests/node/test_outage.py.
-ELSEWHERE = {"internal-error", "temporary-reduced-capacity"}
+ELSEWHERE = {
+    "internal-error",
+    "temporary-reduced-capacity",
+    *(
+        "run-ended",
+        "finding-resolved",
+        "resolution-unfit",
+    ),  # of findings, which good books have none
+}
 
 
 def provokes(name: str, status: int) -> Callable[[Provoke], Provoke]:
@@ -61,6 +70,11 @@ def provokes(name: str, status: int) -> Callable[[Provoke], Provoke]:
 @provokes("malformed-http", 400)
 async def _(world: World) -> httpx.Response:
     return await world.raw(b"GET / HTTP/1.1\r\nHost: dpp\r\nX: a\r\n b\r\n\r\n")
+
+
+@provokes("expectation-failed", 417)
+async def _(world: World) -> httpx.Response:
+    return await world.raw(b"GET / HTTP/1.1\r\nHost: dpp\r\nExpect: 200-maybe\r\n\r\n")
 
 
 @provokes("malformed-json", 400)
@@ -142,6 +156,13 @@ async def _(world: World) -> httpx.Response:
     return world.admin("", {"tenant_id": world.acme.name, "plan": "basic"})
 
 
+@provokes("run-not-finished", 409)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    run = await other.submitted(inputs={"sleep_s": 600})
+    return world.admin(f"/{other.name}/refunds", {**REFUND, "run_id": run["run_id"]})
+
+
 @provokes("payload-too-large", 413)
 async def _(world: World) -> httpx.Response:
     return await world.acme.submit(inputs={"message": "x" * (1 << 20)})
@@ -175,6 +196,16 @@ async def _(world: World) -> httpx.Response:
     path = f"/{other.name}/deposits"
     assert world.admin(path, {"amount_usd": "1.00", "reference": "r"}).status_code == 200
     return world.admin(path, {"amount_usd": "2.00", "reference": "r"})
+
+
+@provokes("refund-too-high", 422)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    run = await other.submitted(max_cost_usd="0.10", inputs={"cost_usd": "0.05"})
+    await other.ended(run["run_id"])
+    body = {**REFUND, "run_id": run["run_id"]}
+    assert world.admin(f"/{other.name}/refunds", body).status_code == 200
+    return world.admin(f"/{other.name}/refunds", {**body, "reference": "again"})
 
 
 @provokes("max-cost-too-low", 422)
@@ -247,6 +278,10 @@ async def test_problem_has_its_type_status_and_members_and_nothing_is_written(
     ("name", "members"),
     [
         ("budget-exceeded", {"available_usd": "10.00", "required_usd": "10.000001"}),
+        (
+            "refund-too-high",
+            {"cost_usd": "0.05", "refunded_usd": "0.03", "left_usd": "0.02"},
+        ),
         ("max-cost-too-low", {"required_usd": "0.01"}),
         ("max-cost-too-high", {"limit_usd": "0.50"}),
         ("pack-unknown", {"allowed": ["decision", "echo"]}),

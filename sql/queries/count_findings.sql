@@ -1,0 +1,1 @@
+select count(*) as findings from findings where resolved_at is null

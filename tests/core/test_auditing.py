@@ -1,0 +1,214 @@
+"""Auditing: windows are bounded and miss nothing, and sums judge a budget whatever the pages."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpp import auditing
+from dpp.auditing import (
+    Account,
+    Fold,
+    Mark,
+    Offence,
+    Parts,
+    Sums,
+    Usage,
+    Window,
+    judge_budget,
+    judge_days,
+    moved,
+    offence,
+    reconcile_type,
+    windows,
+    without_past_days,
+)
+
+FINE = Parts(deposited=100, available=60, held=30, spent=10, seq=4)
+SUMS = Sums(deposited=100, held=30, spent=10, entries=4, seqs=4, top=4, unresolved=1)
+MARK = Mark(seq=4, sums=SUMS)
+DAY, NEXT = date(2026, 3, 1), date(2026, 3, 2)
+USED = Usage(runs=3, completed=1, failed=1, cost=10, reserved=40)
+
+
+def account(seq: int, tenant_id: str = "acme") -> Account:
+    return Account(tenant_id, evolve(FINE, seq=seq))
+
+
+def test_what_did_not_move_is_not_read() -> None:
+    accounts = [account(4), account(0, "new")]
+
+    assert windows({"acme": MARK}, accounts, 10) == ([], accounts)
+
+
+def test_a_page_ends_in_the_tenant_that_does_not_fit() -> None:
+    a, b, c = account(6, "a"), account(7, "b"), account(9, "c")
+
+    wanted, reached = windows({"a": MARK}, [a, b, c], 5)
+
+    assert wanted == [Window("a", 4, 6, whole=True), Window("b", 0, 3, whole=False)]
+    assert reached == [a]
+
+
+def test_a_page_that_is_full_reads_nothing_of_the_next() -> None:
+    a, b = account(5, "a"), account(7, "b")
+
+    assert windows({}, [a, b], 5) == ([Window("a", 0, 5, whole=True)], [a])
+
+
+def test_a_budget_that_is_gone_or_went_back_is_looked_at_behind_its_mark() -> None:
+    gone, back = Account("gone", None), account(2, "back")
+
+    wanted, reached = windows({"gone": MARK, "back": MARK}, [back, gone], 5)
+
+    assert wanted == [Window("gone", 4, 4, whole=True)]
+    assert reached == [back, gone]
+
+
+@given(
+    seqs=st.lists(st.integers(0, 30), max_size=6),
+    facts_max=st.integers(1, 12),
+)
+def test_pages_of_any_size_read_every_fact_once(seqs: list[int], facts_max: int) -> None:
+    accounts = [account(seq, f"t{n}") for n, seq in enumerate(seqs)]
+    marks: dict[str, Mark] = {}
+    left = accounts
+    while left:
+        wanted, reached = windows(marks, left, facts_max)
+        assert sum(window.until - window.after for window in wanted) <= facts_max
+        assert wanted or reached
+        for window in wanted:
+            mark = marks.get(window.tenant_id, Mark())
+            assert window.after == mark.seq
+            fold = Fold(sums=Sums(entries=window.until - window.after))
+            marks[window.tenant_id] = moved(mark, window, fold)
+        left = left[len(reached) :]
+
+    assert {name: mark.sums.entries for name, mark in marks.items()} == {
+        f"t{n}": seq for n, seq in enumerate(seqs) if seq
+    }
+
+
+def test_a_budget_that_is_its_facts_is_right() -> None:
+    assert list(judge_budget(account(4), MARK)) == []
+    empty = Parts(deposited=0, available=0, held=0, spent=0, seq=0)
+    assert list(judge_budget(Account("new", empty), Mark())) == []
+    assert list(judge_budget(Account("new", None), Mark())) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "found"),
+    [
+        (evolve(FINE, available=61), ["01", "02"]),
+        (evolve(FINE, available=-1, spent=71), ["01", "02"]),
+        (evolve(FINE, available=59, spent=11), ["02"]),
+        (evolve(FINE, deposited=101, available=61), ["02"]),
+        (evolve(FINE, available=59, held=31), ["02"]),
+        (evolve(FINE, seq=3), ["02"]),
+    ],
+)
+def test_a_budget_that_is_not_its_facts_is_found(budget: Parts, found: list[str]) -> None:
+    offences = list(judge_budget(Account("acme", budget), MARK))
+
+    assert [one.invariant[:2] for one in offences] == found
+    assert {(one.subject, one.tenant_id) for one in offences} == {("acme", "acme")}
+
+
+@pytest.mark.parametrize("sums", [{"entries": 3}, {"seqs": 3}, {"top": 3}, {"top": 5}])
+def test_a_ledger_with_a_gap_is_found(sums: dict[str, int]) -> None:
+    mark = evolve(MARK, sums=evolve(SUMS, **sums))
+
+    assert [one.invariant[:2] for one in judge_budget(account(4), mark)] == ["02"]
+
+
+def test_facts_behind_the_end_are_found() -> None:
+    beyond = Sums(entries=1, seqs=1, top=900)
+
+    for budget in (FINE, None):
+        found = list(judge_budget(Account("acme", budget), evolve(MARK, beyond=beyond)))
+        assert [one.invariant[:2] for one in found] == ["02"]
+        assert found[0].offender["entries"] == 5
+
+
+def test_a_day_is_what_ended_on_it() -> None:
+    mark = evolve(MARK, days={DAY: USED})
+
+    assert list(judge_days("acme", mark, {DAY: USED})) == []
+    for shown in ({}, {DAY: evolve(USED, runs=4)}, {DAY: USED, NEXT: Usage(runs=1)}):
+        (one,) = judge_days("acme", mark, shown)
+        assert (one.invariant[:2], one.tenant_id) == ("09", "acme")
+        assert one.subject in {"acme 2026-03-01", "acme 2026-03-02"}
+
+
+def test_days_that_are_over_are_forgotten() -> None:
+    mark = evolve(MARK, days={DAY: USED, NEXT: USED})
+    window = Window("acme", 4, 5, whole=True)
+
+    later = moved(without_past_days(mark), window, Fold(days={NEXT: Usage(runs=1)}))
+
+    assert (later.since, later.days) == (NEXT, {NEXT: evolve(USED, runs=4)})
+    assert without_past_days(MARK) == MARK
+
+
+def ledger_offence(**values: int) -> Offence:
+    budget = evolve(FINE, **values)
+    (one,) = judge_budget(Account("acme", budget), evolve(MARK, seq=budget.seq))
+    return one
+
+
+def test_a_digest_stays_while_the_books_move() -> None:
+    """A cent short is the same cent short after a deposit."""
+    short = evolve(FINE, available=59, spent=11)
+    later = evolve(short, deposited=150, available=109, seq=5)
+    sums = evolve(SUMS, deposited=150, entries=5, seqs=5, top=5)
+
+    (now,) = judge_budget(Account("acme", short), MARK)
+    (then,) = judge_budget(Account("acme", later), Mark(seq=5, sums=sums))
+
+    assert now.digest == then.digest
+    assert now.digest != ledger_offence(available=58, spent=12).digest
+
+
+@pytest.mark.parametrize(
+    ("invariant", "one", "moved_on", "other"),
+    [
+        (
+            "03_held_is_unresolved",
+            {"tenant_id": "a", "held": 5, "unresolved": 4},
+            {"tenant_id": "a", "held": 9, "unresolved": 8},
+            {"tenant_id": "a", "held": 9, "unresolved": 7},
+        ),
+        (
+            "09_usage_equals_endings",
+            {"tenant_id": "a", "day": "2026-03-01", "runs": 3, "runs_folded": 2},
+            {"tenant_id": "a", "day": "2026-03-01", "runs": 1, "runs_folded": None},
+            {"tenant_id": "a", "day": "2026-03-02", "runs": 3, "runs_folded": 2},
+        ),
+        ("10_totals_conserve", {"moved": 5, "there": 4}, {"moved": 6, "there": 5}, {"moved": 5}),
+    ],
+)
+def test_every_digest_leaves_out_what_moves_by_itself(
+    invariant: str, one: dict[str, object], moved_on: dict[str, object], other: dict[str, object]
+) -> None:
+    digests = [offence(invariant, row).digest for row in (one, moved_on, other)]
+
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_offence_is_about_a_run_a_day_a_tenant_or_all() -> None:
+    def subject(row: dict[str, object]) -> str:
+        return offence("any", row).subject
+
+    assert subject({"run_id": "r", "tenant_id": "a"}) == "r"
+    assert subject({"tenant_id": "a", "day": "2026-03-01"}) == "a 2026-03-01"
+    assert subject({"tenant_id": "a"}) == "a"
+    assert subject({"moved": 1, "there": 2}) == "all"
+
+
+def test_lost_runs_have_the_name_that_alerts_look_for() -> None:
+    assert reconcile_type(auditing.LIVE_OR_ENDED) == "no_receipt_audit"
+    assert reconcile_type(auditing.USAGE) == auditing.USAGE
