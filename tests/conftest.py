@@ -28,6 +28,11 @@ from tests.node_process import NodeProcess, node_process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+# Before anything imports them.
+pytest.register_assert_rewrite(
+    "tests.store.contract", "tests.store.resolve_contract", "tests.store.worlds"
+)
+
 # No example fails because the machine was busy; a failing one prints what repeats it.
 settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")

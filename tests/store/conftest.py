@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from tests.cluster import Cluster
     from tests.store.sessions import Session
 
-pytest.register_assert_rewrite(
-    "tests.store.contract", "tests.store.resolve_contract", "tests.store.worlds"
-)
 
 SHARED = "dpp_shared"
 # Without triggers, which refuse it, and foreign keys, which want an order.
