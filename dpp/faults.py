@@ -13,7 +13,11 @@ class ClaimUnknown(StoreUnavailable):
 
 
 class StoreBroken(Exception):
-    """No item of the batch can be to blame: schema, grants, corruption, or COMMIT refused.
+    """No item of the batch can be to blame: schema, grants, or COMMIT refused.
 
     Whoever asks crashes under its restart limit; nothing is set aside for it.
     """
+
+
+class PageBroken(StoreBroken):
+    """The server met corruption: perhaps one page, and so one item; perhaps everything."""

@@ -4,8 +4,8 @@ A pass looks, page by page, at what moved since the last one: each page is one s
 facts as take about `PAGE_S`. What it knows of a tenant is a mark in memory; so the first pass of a
 life reads everything, in the same small pages and with rests between them, and the others read what
 is new. What seems wrong is looked at again under the tenant's budget lock before a finding is
-opened, which freezes the tenant's new submissions; its accepted runs go on. What was changed behind
-a mark is for the whole audit: `dpp audit`.
+opened, which freezes the tenant's new submissions; its accepted runs go on. What is changed behind
+a mark `dpp audit` finds at once, and the auditor within a day: then it forgets, and begins anew.
 """
 
 import random
@@ -26,6 +26,7 @@ PAGE_S = 0.1  # what one look may take of the one connection that audits, and of
 REST = 4  # times as long as a look took: then a fifth of one core at most
 FACTS_MIN, FACTS_MAX = 100, 2_000  # a look; measured, 2,000 small ones take about 50 ms
 TENANTS_MAX = 1_000  # a look; those that did not move cost their budget row
+ANEW_S = 86_400.0  # old facts do not change by any way that DPP has: this is for disks and hands
 FIRST_S = 5.0  # after the start of a node, which has better to do
 
 log = get_logger(__name__)
@@ -39,9 +40,11 @@ class Auditor:
     marks: dict[str, Mark] = field(factory=dict)
     facts_max: int = FACTS_MAX
     _after: str = field(default="", init=False)  # where a pass that was cut short goes on
+    _anew_at: float | None = field(default=None, init=False)
 
     async def step(self) -> None:
         """Make one pass."""
+        self._begin_anew()
         while True:
             began_at = trio.current_time()
             after = await self._look()
@@ -51,6 +54,13 @@ class Auditor:
             if after is None:
                 return
             await trio.sleep(took_s * REST)
+
+    def _begin_anew(self) -> None:
+        """Forget everything once a day."""
+        now = trio.current_time()
+        if self._anew_at is None or now >= self._anew_at:
+            self.marks.clear()
+            self._anew_at = now + ANEW_S
 
     async def _look(self) -> str | None:
         """Look at a page; return where the next one begins."""

@@ -3,9 +3,9 @@
 A batch that raises anything but an outage was rolled back: it is a bug in our own decision, or a
 row that the database refuses. It is asked again in halves, down to the item that is refused alone.
 
-A broken store (schema, grants, corruption) refuses everything, and no item is to blame; but one
-broken page refuses one item, which must not stop the actors of every node in turn. So that is asked
-in halves too: where others commit, it was the item.
+A broken store (schema, grants) refuses everything, and no item is to blame: it goes through. But
+one broken page refuses one item, which must not stop the actors of every node in turn. So that is
+asked in halves too: where others commit, it was the item.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 import trio
 from attrs import define, field
 
-from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.faults import PageBroken, StoreBroken, StoreUnavailable
 from dpp.logs import get_logger
 
 Item = TypeVar("Item")
@@ -48,13 +48,15 @@ class Halving(Generic[Item]):
     ask: Ask[Item]
     alone: Alone[Item]
     done: int = 0
-    broken: list[tuple[Item, StoreBroken]] = field(factory=list)
+    broken: list[tuple[Item, PageBroken]] = field(factory=list)
 
     async def commit(self, items: Sequence[Item]) -> None:
         """Commit these, together or apart."""
         try:
             await self.ask(items)
-        except StoreUnavailable:
+        except PageBroken as error:
+            bug: Exception = error
+        except (StoreUnavailable, StoreBroken):
             raise
         except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
             bug = error
@@ -71,7 +73,7 @@ class Halving(Generic[Item]):
 
     async def _alone(self, item: Item, bug: Exception) -> None:
         await trio.lowlevel.checkpoint()
-        if not isinstance(bug, StoreBroken):
+        if not isinstance(bug, PageBroken):
             await self.alone(item, bug)
             return
         self.broken.append((item, bug))

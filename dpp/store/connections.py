@@ -99,7 +99,8 @@ class Pool:
         try:
             return await connect(self._address)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # no item's fault
-            if classify(error) not in {Fault.BUG, Fault.BROKEN}:
+            ours = isinstance(error, ValueError)  # what we told the driver, not the server
+            if ours or classify(error) not in {Fault.BUG, Fault.BROKEN, Fault.TORN}:
                 raise
             log.critical("no connection", detail=f"{type(error).__name__}: {error}")
             raise StoreUnavailable(f"no connection: {error}") from error

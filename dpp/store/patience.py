@@ -6,6 +6,7 @@ bridge's thread touches this.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -15,7 +16,8 @@ from dpp.faults import StoreUnavailable
 
 FREE_MIN = 2  # connections that never wait for a row: one for a lane of intake, one of the settler
 WAIT_S = 8.0  # for a place: as long as an HTTP client is kept
-WAITERS_MAX = 100  # of one tenant: a third of what the work of a small pool may wait for
+ASKING_MAX = 100  # cancels and transfers of one tenant: a third of what a small pool may hold
+WAITERS_MAX = 100  # of one tenant for its row
 
 
 @define(eq=False)
@@ -32,6 +34,7 @@ class Patience:
     def __init__(self, connections: int) -> None:
         self._places = asyncio.Semaphore(max(connections - FREE_MIN, 1))
         self._turns: dict[str, Turn] = {}
+        self._asking: Counter[str] = Counter()
 
     @asynccontextmanager
     async def try_place(self, tenant_id: str) -> AsyncIterator[bool]:
@@ -62,6 +65,19 @@ class Patience:
             finally:
                 self._places.release()
                 turn.lock.release()
+
+    @contextmanager
+    def asking(self, tenant_id: str) -> Iterator[None]:
+        """Count what asks for one tenant's row, waiting or not; raises where it is too much."""
+        if self._asking[tenant_id] >= ASKING_MAX:
+            raise StoreUnavailable(f"too much asks for the row of tenant {tenant_id}")
+        self._asking[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._asking[tenant_id] -= 1
+            if not self._asking[tenant_id]:
+                del self._asking[tenant_id]
 
     @contextmanager
     def _turn(self, tenant_id: str) -> Iterator[Turn]:

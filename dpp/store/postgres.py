@@ -25,7 +25,7 @@ from dpp import metrics
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
-from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
+from dpp.faults import ClaimUnknown, PageBroken, StoreBroken, StoreUnavailable
 from dpp.leases import Fence, Lapse, NodeLease
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
@@ -77,6 +77,8 @@ from dpp.store.patience import Patience
 from dpp.store.queries import queries
 from dpp.store.sqlstates import Fault, classify
 from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
+
+BROKEN = {Fault.BROKEN: StoreBroken, Fault.TORN: PageBroken}
 
 log = get_logger(__name__)
 
@@ -209,12 +211,13 @@ class PostgresStore:
             return await ask(name, self._work, tried, once=False, wall_s=WALL_S)
 
         async def asking() -> T:
-            for tries in range(FREE_TRIES):
-                if not isinstance(answer := await asked(wait=False), Busy):
-                    return answer
-                await asyncio.sleep(PAUSE_S * tries)
-            async with self._patience.place(tenant_id):
-                answer = await asked(wait=True)
+            with self._patience.asking(tenant_id):
+                for tries in range(FREE_TRIES):
+                    if not isinstance(answer := await asked(wait=False), Busy):
+                        return answer
+                    await asyncio.sleep(PAUSE_S * tries)
+                async with self._patience.place(tenant_id):
+                    answer = await asked(wait=True)
             assert not isinstance(answer, Busy), "who waits is not told to wait"
             return answer
 
@@ -643,9 +646,8 @@ async def ask(
             fault_kind = judge(error)
             if fault_kind is Fault.BUG:
                 raise
-            if fault_kind is Fault.BROKEN:
-                message = f"{name}: {type(error).__name__}: {error}"
-                raise StoreBroken(message) from error
+            if fault_kind in BROKEN:
+                raise BROKEN[fault_kind](f"{name}: {type(error).__name__}: {error}") from error
             if fault_kind is Fault.RECONNECT:
                 pool.drop_idle()
             reason = error

@@ -21,7 +21,8 @@ class Fault(StrEnum):
         "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
     )
     AWAY = "away"  # nothing was started; the server is not to be had now
-    BROKEN = "broken"  # no item can be to blame: schema, grants, prepared statements, corruption
+    BROKEN = "broken"  # no item can be to blame: schema, grants, prepared statements
+    TORN = "torn"  # corruption: one page, or everything
     BUG = "bug"  # our own error, or one that trying again cannot mend
 
 
@@ -66,7 +67,7 @@ UNKNOWN_AT_COMMIT: Final = frozenset(
 )
 # A migration beside this node changed a type that a connection remembers: a fresh one does not.
 OUTDATED: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
-BROKEN_CLASSES: Final = frozenset({"42", "XX"})  # schema and grants; internal errors, corruption
+BY_CLASS: Final = {"42": Fault.BROKEN, "XX": Fault.TORN}  # schema, grants; corruption
 
 
 def classify(error: BaseException) -> Fault:
@@ -98,8 +99,7 @@ def classify_commit(error: BaseException) -> Fault:
 
 def by_sqlstate(state: str) -> Fault:
     """Look a state up; what is not named is a bug, of ours or of the item."""
-    default = Fault.BROKEN if state[:2] in BROKEN_CLASSES else Fault.BUG
-    return BY_SQLSTATE.get(state, default)
+    return BY_SQLSTATE.get(state, BY_CLASS.get(state[:2], Fault.BUG))
 
 
 def is_closed(error: asyncpg.InterfaceError) -> bool:

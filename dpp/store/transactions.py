@@ -89,7 +89,7 @@ async def commit(connection: Connection) -> None:
         match classify_commit(error):
             case Fault.UNKNOWN:
                 raise CommitUnknown(str(error)) from error
-            case Fault.BUG | Fault.BROKEN:
+            case Fault.BUG | Fault.BROKEN | Fault.TORN:
                 raise
             case _:
                 raise NotCommitted(str(error)) from error

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from attrs import evolve
 from structlog.testing import capture_logs
 
 from dpp import metrics
 from dpp.actors import auditor as module
-from dpp.actors.auditor import FACTS_MAX, FACTS_MIN, PAGE_S, Auditor, auditor
+from dpp.actors.auditor import ANEW_S, FACTS_MAX, FACTS_MIN, PAGE_S, Auditor, auditor
 from dpp.actors.supervisor import supervise
 from dpp.admission import TenantFrozen
 from dpp.faults import StoreUnavailable
@@ -120,6 +121,21 @@ async def test_a_pass_is_pages_and_a_long_ledger_is_read_in_parts(
     assert {mark.seq for mark in work.marks.values()} == {7}
     assert len(work.marks) == 5
     assert store.faults.calls.count("audit_page") >= 5 * 7 / 3
+
+
+async def test_what_changed_behind_a_mark_is_found_within_a_day(autojump_clock: MockClock) -> None:
+    store = await books()
+    work = Auditor(store)
+    await work.step()
+    (run_id, row), *_ = store.rows.submissions.items()
+    store.rows.submissions[run_id] = evolve(row, asked=evolve(row.asked, max_cost=1))
+
+    await work.step()
+    assert await store.list_findings() == []
+    await trio.sleep(ANEW_S)
+    await work.step()
+
+    assert {one.invariant[:2] for one in await store.list_findings()} >= {"02", "06"}
 
 
 async def test_an_outage_forgets_nothing(autojump_clock: MockClock) -> None:

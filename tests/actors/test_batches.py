@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpp.actors.batches import BROKEN_MAX, commit
-from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.faults import PageBroken, StoreBroken, StoreUnavailable
 
 
 @given(size=st.integers(1, 60), bad=st.sets(st.integers(0, 59)))
@@ -78,17 +78,17 @@ class Broken:
         if len(self.asked) > self.away_after:
             raise StoreUnavailable
         if not self.bad.isdisjoint(items):
-            raise StoreBroken("invalid page in block 7")
+            raise PageBroken("invalid page in block 7")
         self.committed.extend(items)
 
     async def set_aside(self, item: int, bug: Exception) -> None:
-        assert isinstance(bug, StoreBroken)
+        assert isinstance(bug, PageBroken)
         await trio.lowlevel.checkpoint()
         self.aside.append(item)
 
 
 @given(bad=st.integers(0, 29), size=st.integers(2, 30))
-def test_where_the_others_commit_a_broken_store_is_one_broken_item(bad: int, size: int) -> None:
+def test_where_the_others_commit_a_broken_page_is_one_broken_item(bad: int, size: int) -> None:
     store = Broken({bad % size})
 
     trio.run(commit, store.ask, range(size), store.set_aside)
@@ -101,16 +101,16 @@ def test_where_the_others_commit_a_broken_store_is_one_broken_item(bad: int, siz
 async def test_a_store_that_is_broken_for_all_is_no_items_fault(size: int) -> None:
     store = Broken(set(range(size)))
 
-    with pytest.raises(StoreBroken):
+    with pytest.raises(PageBroken):
         await commit(store.ask, range(size), store.set_aside)
 
     assert store.aside == []
 
 
-async def test_a_broken_store_is_asked_a_few_times_and_not_once_an_item() -> None:
+async def test_broken_pages_are_asked_for_a_few_times_and_not_once_an_item() -> None:
     store = Broken(set(range(512)))
 
-    with pytest.raises(StoreBroken):
+    with pytest.raises(PageBroken):
         await commit(store.ask, range(512), store.set_aside)
 
     assert store.asked.count(1) == BROKEN_MAX
@@ -132,3 +132,17 @@ async def test_items_that_others_show_to_be_broken_are_set_aside_in_the_end() ->
     await commit(store.ask, range(4), store.set_aside)
 
     assert (store.committed, store.aside) == ([2, 3], [0, 1])
+
+
+async def test_a_broken_schema_is_no_items_fault_whoever_else_commits() -> None:
+    asked: list[int] = []
+
+    async def ask(items: Sequence[int]) -> None:
+        await trio.lowlevel.checkpoint()
+        asked.append(len(items))
+        raise StoreBroken("permission denied for table endings")
+
+    with pytest.raises(StoreBroken):
+        await commit(ask, range(30), Broken(set()).set_aside)
+
+    assert asked == [30]

@@ -8,12 +8,13 @@ from asyncpg.exceptions import _base
 
 from dpp.store.sqlstates import BY_SQLSTATE, UNKNOWN_AT_COMMIT, Fault, classify, classify_commit
 
-AGAIN, RECONNECT, UNKNOWN, AWAY, BROKEN, BUG = (
+AGAIN, RECONNECT, UNKNOWN, AWAY, BROKEN, TORN, BUG = (
     Fault.AGAIN,
     Fault.RECONNECT,
     Fault.UNKNOWN,
     Fault.AWAY,
     Fault.BROKEN,
+    Fault.TORN,
     Fault.BUG,
 )
 # sqlstate: what it means before COMMIT was handed over, and what when COMMIT itself raised it
@@ -50,7 +51,7 @@ TABLE = {
     "58000": (AWAY, AWAY),
     "58P01": (AWAY, AWAY),
     "08P01": (RECONNECT, UNKNOWN),  # a pooler that lost its server
-    "XX999": (BROKEN, BROKEN),  # whatever is of its class
+    "XX999": (TORN, TORN),  # whatever is of its class
     "42XXX": (BROKEN, BROKEN),
     "23505": (BUG, BUG),  # of a run's reserve or resolution; keys and references are read first
     "23514": (BUG, BUG),  # a check on budgets or ledger
@@ -64,9 +65,9 @@ TABLE = {
     "25P02": (BUG, BUG),  # a statement after an error that was swallowed
     "42P01": (BROKEN, BROKEN),
     "42501": (BROKEN, BROKEN),
-    "XX000": (BROKEN, BROKEN),
-    "XX001": (BROKEN, BROKEN),  # corruption
-    "XX002": (BROKEN, BROKEN),
+    "XX000": (TORN, TORN),
+    "XX001": (TORN, TORN),  # corruption
+    "XX002": (TORN, TORN),
     "99999": (BUG, BUG),  # never heard of
 }
 

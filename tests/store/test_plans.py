@@ -188,8 +188,10 @@ CLAIM = {
 # Of live rows only, and only where that is cheaper than a page of probes.
 MAY_BE_READ_WHOLE = {
     name: {"live_runs"}
-    for name in ("orphaned_runs", "overdue_runs", "requeue_runs", "write_endings")
+    for name in ("orphaned_runs", "overdue_runs", "requeue_runs", "write_endings", "audit_live")
 }
+
+WINDOWS: dict[str, Any] = {"tenant_ids": ["t03"], "afters": [100], "untils": [200]}
 
 # query, its values, rows it must return, pages it may touch
 CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
@@ -243,6 +245,11 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
     ("tenant_of_run", {"run_id": run(5)}, 1, 20),
     ("refundable_run", {"tenant_id": of(5), "run_id": run(5)}, 1, 20),
     ("get_budget", {"tenant_id": "t03"}, 1, 10),
+    ("audit_budgets", {"after": "", "limit": 100}, 20, 50),
+    ("audit_windows", WINDOWS | {"lasts": [200]}, 1, 700),
+    ("audit_days", WINDOWS, 0, 20),
+    ("audit_days", WINDOWS | {"afters": [100_000], "untils": [100_100]}, 1, 300),
+    ("audit_live", {"tenant_ids": ["t03", "t04"]}, 2, 3_000),
     ("find_key", {"key_id": "key1234"}, 1, 10),
     ("ask_cancel", {"tenant_id": of(ENDED), "run_id": run(ENDED)}, 1, 60),
     ("hand_back_lease", {"lease_id": GONE}, 1, 6_000),
