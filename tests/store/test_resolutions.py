@@ -24,6 +24,7 @@ from tests.store.steps import begin, budget_of, create, make_tenant, read, take_
 from tests.store.test_audit import BREAKS, break_it, make_busy
 from tests.store.test_auditor import Looks
 from tests.store.verbs import ending
+from tests.store.wire import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dpp.store.postgres import PostgresStore
     from tests.conftest import Database
     from tests.store.sessions import Session, Sessions
+    from tests.store.wire import Wire
 
 SHORT = (
     "update dpp.budgets set available = available - 1, spent = spent + 1 where tenant_id = 'acme'"
@@ -210,6 +212,42 @@ async def test_what_cannot_be_mended_is_accepted(
     assert [one.name for one in audit.verdicts if one.offenders] in ([], ["03_held_is_unresolved"])
     assert await found(store) == []
     assert not await is_frozen(store)
+
+
+# an answer that is lost
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+async def test_a_resolution_whose_answer_is_lost_is_one_resolution(
+    wired: PostgresStore, wire: Wire, cut: Cut
+) -> None:
+    claimed, finding = await set_aside(wired)
+    wire.plan.append(cut)
+
+    answer = await resolved(wired, finding, Settle(HALF))
+
+    assert not answer.frozen
+    assert (await read(wired, claimed.fence.run_id)).status is Status.FAILED
+    assert await budget_of(wired) == (10 * DOLLAR, 10 * DOLLAR - HALF, 0, HALF)
+    assert await wired.get_finding(finding.finding_id) == answer.finding
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+async def test_a_finding_whose_answer_is_lost_is_told_all_the_same(
+    wired: PostgresStore, wire: Wire, admin: Session, cut: Cut
+) -> None:
+    """Else nobody would be called: the next look knows it already."""
+    await make_tenant(wired)
+    await admin.execute(SHORT)
+    looks = Looks(wired)
+    offences = await looks.look()
+    wire.plan.append(cut)
+
+    (finding,) = await looks.find(offences)
+
+    assert await wired.list_findings() == [finding]
+    assert await is_frozen(wired)
+    await resolved(wired, finding, Refold())
 
 
 # at the same moment
