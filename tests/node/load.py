@@ -128,7 +128,9 @@ class Load:
         async with connected(url, self.tenants[tenant]) as client:
 
             async def nothing_held() -> bool:
-                return bool((await client.get("/v1/budget"))["held_usd"] == "0.00")
+                answer = await client.ask("GET", "/v1/budget")
+                assert answer.status_code in {200, 503}, answer.text  # just healed: ask again
+                return answer.status_code == 200 and answer.json()["held_usd"] == "0.00"
 
             await until(nothing_held)
             runs = {run["run_id"]: run async for run in listed(client)}
