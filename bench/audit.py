@@ -21,7 +21,7 @@ import asyncpg
 
 from dpp.actors.auditor import FACTS_MAX, TENANTS_MAX
 from dpp.auditing import Mark
-from dpp.ports import AuditedPage
+from dpp.findings import AuditedPage
 from dpp.store import auditing, audits, migrate, roles
 from dpp.store.connections import Address, Connection, connect
 from tests.cluster import start_cluster

@@ -19,8 +19,9 @@ from dpp.datadir import DataDir
 from dpp.logs import get_logger
 from dpp.store import cluster, migrate, place
 from dpp.store.bridge import Bridge, open_bridge
+from dpp.store.desk import Sizes
 from dpp.store.embedded import embedded
-from dpp.store.postgres import Limits, PostgresStore, Sizes, open_postgres
+from dpp.store.postgres import Limits, PostgresStore, open_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

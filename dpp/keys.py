@@ -8,6 +8,7 @@ bytes come in as an argument. Parsed by position: no character of a secret is ev
 
 import re
 import string
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 from zlib import crc32
@@ -90,3 +91,33 @@ def base62(number: int, width: int) -> str:
         number, digit = divmod(number, _BASE)
         digits.append(_DIGITS[digit])
     return "".join(reversed(digits))
+
+
+@frozen(kw_only=True)
+class Key:
+    """An API key as stored: never its secret.
+
+    `expires_in_s`: by the database's clock at the time of reading.
+    """
+
+    key_id: str
+    tenant_id: str
+    secret_sha256: bytes
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    expires_in_s: float | None = None
+    revoked: bool = False
+    plan: str = ""
+    suspended: bool = False
+
+
+@frozen(kw_only=True)
+class NewKey:
+    """A key to store; `lives_s` None = until revoked."""
+
+    key_id: str
+    tenant_id: str
+    secret_sha256: bytes
+    scopes: tuple[str, ...]
+    lives_s: int | None = None

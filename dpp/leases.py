@@ -22,6 +22,7 @@ or a renewal that was asked on time and that the store did not answer. Everythin
 attempt, so that a run that crashes its node ends after `attempts_max` of them.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
@@ -103,3 +104,29 @@ def after_lapse(
         detail = f"the platform lost {attempts_max} attempts at this run; nothing is charged"
         return EndFree(Failure(ErrorCode.LOST_LEASE, detail))
     return Requeue(spent=1)
+
+
+@frozen
+class Renewal:
+    """`held`: the lease row was there and alive.
+
+    `fences`: every live row stamped with it. `now`: the database's.
+    """
+
+    held: bool
+    now: datetime
+    fences: tuple[Fence, ...]
+
+
+@frozen
+class LeaseGone:
+    """The lease has lapsed or was ended: nothing was claimed, nothing ever will be under it."""
+
+
+@frozen
+class Node:
+    """A living node, by its lease row."""
+
+    node_id: str
+    lease_id: UUID
+    lease_until: datetime

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,9 +83,14 @@ class Server:
     base: Path
     max_connections: int
     _process: subprocess.Popen[bytes] = field(init=False)
+    # What the kernel tells a child of its parent's death, it tells of the *thread* that forked.
+    _starter: ThreadPoolExecutor = field(factory=partial(ThreadPoolExecutor, max_workers=1))
 
     def start(self) -> None:
         """Start and wait until it is ready."""
+        self._starter.submit(self._start).result()
+
+    def _start(self) -> None:
         command = files.postgres_command(self.here, max_connections=self.max_connections)
         with (self.base / "log").open("ab") as log:
             self._process = subprocess.Popen(

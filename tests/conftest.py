@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
 import itertools
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,8 @@ from dpp.pricing import FeeRule
 from dpp.store import migrate, roles
 from dpp.store.bridge import Bridge, open_bridge
 from dpp.store.connections import Address
-from dpp.store.postgres import Limits, PostgresStore, Sizes, open_postgres
+from dpp.store.desk import Sizes
+from dpp.store.postgres import Limits, PostgresStore, open_postgres
 from tests.cluster import Cluster, start_cluster
 from tests.node_books import Books, judge_now
 from tests.node_process import NodeProcess, node_process
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.store.contract", "tests.store.resolve_contract", "tests.store.worlds"
 )
+
+# Children inherit what is ignored, and a shell's background job ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example fails because the machine was busy; a failing one prints what repeats it.
 settings.register_profile("shared machine", deadline=None, print_blob=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from dpp import resources
-from dpp.ports import Audit, Verdict
+from dpp.findings import Audit, Verdict
 from dpp.runs import Status
 from dpp.settlement import Ending
 from tests.fake_rows import Rows, UsageRow, digest

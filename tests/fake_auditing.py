@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpp import auditing
 from dpp.auditing import Account, Fold, Mark, Offence, Parts, Sums, Usage, Window
-from dpp.ports import AuditedPage, Finding
+from dpp.findings import AuditedPage, Finding
 from tests import fake_audit
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from uuid import UUID
 from attrs import evolve
 
 from dpp import resolutions, settlement
-from dpp.ports import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
+from dpp.findings import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
 from dpp.resolutions import FAILURE, Case, EndRun, Leave, Resolving, Rewrite, RunCase
 from dpp.runs import Status
 from tests import fake_auditing
@@ -17,8 +17,8 @@ from tests.fake_rows import BudgetRow, LiveRow
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dpp.findings import Finding
     from dpp.money import Micros
-    from dpp.ports import Finding
     from tests.fake_rows import Rows
 
 

@@ -15,13 +15,15 @@ from uuid import UUID
 from attrs import define, field, frozen
 
 from dpp.admission import Account, Created, Submission
+from dpp.claims import Seen
+from dpp.findings import Finding
 from dpp.leases import Fence, NodeLease
 from dpp.ledger import SIGNS, Budget, Entry, Kind, Posting, RefundableRun
 from dpp.money import Micros
 from dpp.plans import WINDOW_S
-from dpp.ports import Finding, RunEvent, Seen
 from dpp.runs import Progress, Run, Status, StoredResult
 from dpp.settlement import EndedRun, Ending, LiveRun
+from dpp.watches import RunEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,7 +19,11 @@ from dpp import admission, ledger, settlement
 from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
 from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
-from dpp.leases import Fence, Lapse, NodeLease, Requeue
+from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
+from dpp.claims import Claim, Claimed, LeftStoring, Seen
+from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
+from dpp.keys import Key, NewKey
+from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal, Requeue
 from dpp.ledger import (
     Budget,
     EarlierTransfer,
@@ -32,34 +36,11 @@ from dpp.ledger import (
 )
 from dpp.money import ZERO, Micros
 from dpp.plans import Plans
-from dpp.ports import (
-    Audit,
-    AuditedPage,
-    CancelAsked,
-    CancelOutcome,
-    Changes,
-    Claim,
-    Claimed,
-    Ended,
-    Finding,
-    Key,
-    LeaseGone,
-    LeftStoring,
-    NewKey,
-    NewTenant,
-    Node,
-    Renewal,
-    ResolveOutcome,
-    RunEvent,
-    RunUnknown,
-    Seen,
-    Tenant,
-    TenantExists,
-    Watch,
-)
 from dpp.resolutions import Resolving
 from dpp.runs import TERMINAL, Run, Status, StoredResult
 from dpp.settlement import End, Settlement
+from dpp.tenants import NewTenant, Tenant, TenantExists
+from dpp.watches import Changes, RunEvent, Watch
 from tests import fake_audit, fake_auditing, fake_resolutions
 from tests.fake_faults import Faults
 from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, Rows, TenantRow

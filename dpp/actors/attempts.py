@@ -10,9 +10,9 @@ from uuid import UUID
 import trio
 from attrs import define, field
 
+from dpp.claims import Claimed
 from dpp.leases import Fence
 from dpp.packs.ctx import Ctx
-from dpp.ports import Claimed
 
 CANCEL_S = 1.0  # between the cancel that a pack may heed and the one that it must
 

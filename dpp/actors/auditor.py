@@ -18,9 +18,10 @@ from attrs import define, field
 from dpp import metrics
 from dpp.auditing import Mark, Offence, reconcile_type
 from dpp.faults import StoreUnavailable
+from dpp.findings import Finding
 from dpp.logs import get_logger
 from dpp.metrics import succeeded
-from dpp.ports import Auditing, Finding
+from dpp.ports import Auditing
 
 PAGE_S = 0.1  # what one look may take of the one connection that audits, and of the server
 REST = 4  # times as long as a look took: then a fifth of one core at most

@@ -23,10 +23,12 @@ from dpp.actors.attempts import Attempt
 from dpp.actors.ring import REFRESH_S, Ring, Round
 from dpp.actors.tenure import Tenure
 from dpp.actors.wake import Wake, when
+from dpp.claims import Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
+from dpp.leases import LeaseGone
 from dpp.logs import get_logger
 from dpp.metrics import claims_total, zombie_writes_refused_total
-from dpp.ports import Claim, Claimed, Claims, LeaseGone
+from dpp.ports import Claims
 
 TENANTS = 10  # a claim: 10 of each of 10 settle 1.5 × as fast as one of each of a hundred
 PER_TENANT = 10

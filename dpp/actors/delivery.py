@@ -13,9 +13,10 @@ from attrs import evolve, frozen
 from dpp import failpoints
 from dpp.actors.asking import until_answered
 from dpp.blobs import BlobKey, Blobs, Label, Stored
+from dpp.claims import Claimed
 from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
-from dpp.ports import Claimed, Storing
+from dpp.ports import Storing
 from dpp.runs import ErrorCode, StoredResult
 from dpp.settlement import Completed, FailedByPlatform, LeaseLost, Outcome
 

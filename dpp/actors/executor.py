@@ -19,6 +19,7 @@ from structlog.contextvars import bind_contextvars
 from dpp import failpoints, money
 from dpp.actors.asking import until_answered
 from dpp.actors.attempts import Attempt, Attempts
+from dpp.claims import Claimed
 from dpp.logs import get_logger
 from dpp.metrics import runs_ended_total
 from dpp.money import Micros
@@ -26,7 +27,6 @@ from dpp.packs.ctx import CostCeilingReached, InfrastructureFault, PackRefused
 from dpp.packs.events import one_line
 from dpp.packs.registry import AnyPack, Registry
 from dpp.packs.results import NotAResult, encode
-from dpp.ports import Claimed
 from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import (
     CanceledWhileRunning,

@@ -14,7 +14,8 @@ from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 from dpp.metrics import succeeded
 from dpp.packs import events as pack_events
-from dpp.ports import Following, RunEvent
+from dpp.ports import Following
+from dpp.watches import RunEvent
 
 FOLLOW_S = 0.5  # a cancel is felt within a second, question included
 GAP_S = 0.005  # between two questions: wake-ups of that time share one

@@ -19,11 +19,12 @@ from attrs import define
 
 from dpp.actors.batches import commit
 from dpp.actors.wake import Wake, when
+from dpp.claims import Seen
 from dpp.faults import StoreUnavailable
 from dpp.leases import Lapse
 from dpp.logs import get_logger
 from dpp.metrics import succeeded
-from dpp.ports import Reaping, Seen
+from dpp.ports import Reaping
 
 PAGES_MAX = 100  # a pass: 10,000 runs at the default page, then the next pass goes on at once
 AGAIN_S = 0.25  # after a pass that met held rows: a batch of intake or settler holds one for less

@@ -17,10 +17,11 @@ from attrs import define, field
 
 from dpp.actors.batches import commit
 from dpp.blobs import BlobKey, Blobs, CouldNotAsk, Found, Looked, Missing, NotVerified, belongs
+from dpp.claims import LeftStoring
 from dpp.leases import Fence, Lapse
 from dpp.logs import get_logger
 from dpp.metrics import reconciled_total, succeeded
-from dpp.ports import LeftStoring, Reconciling
+from dpp.ports import Reconciling
 from dpp.runs import StoredResult
 from dpp.settlement import Completed, End, Settled
 

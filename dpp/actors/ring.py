@@ -18,7 +18,7 @@ from random import Random
 
 from attrs import frozen
 
-from dpp.ports import Claimed, Turn
+from dpp.claims import Claimed, Turn
 
 PRIORITIES = 10
 REFRESH_S = 1.0  # what a lost hint may cost

@@ -14,9 +14,10 @@ from dpp.actors.lane import Lane
 from dpp.actors.lanes import Lanes
 from dpp.actors.mailbox import Call, Mailbox
 from dpp.admission import Busy
+from dpp.claims import Seen
 from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
-from dpp.ports import Seen, Settlements
+from dpp.ports import Settlements
 from dpp.settlement import Completed, End, LeaseLost, Quarantined, Settled, Settlement
 
 log = get_logger(__name__)

@@ -13,8 +13,8 @@ import trio
 from attrs import define, field
 
 from dpp.actors.wake import Wake
-from dpp.ports import Watch
 from dpp.runs import TERMINAL, Run, Status
+from dpp.watches import Watch
 
 WATCHED_MAX = 10_000  # runs: five times the connections that a listener takes
 CHANGED_MAX = 4096  # run ids, a second's worth: a handler needs less from its read to its wait

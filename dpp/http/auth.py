@@ -22,8 +22,7 @@ from dpp import keys
 from dpp.faults import StoreUnavailable
 from dpp.http.limits import Windows
 from dpp.http.problems import Problem, over_quota, unauthorized
-from dpp.keys import PresentedKey
-from dpp.ports import Key
+from dpp.keys import Key, PresentedKey
 
 FindKey: TypeAlias = Callable[[str], Awaitable[Key | None]]
 Found: TypeAlias = tuple[Key | None, float]  # and when the store was asked

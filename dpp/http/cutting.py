@@ -13,9 +13,10 @@ Span: TypeAlias = tuple[int, int]  # where a piece begins and ends in the body
 WINDOW: Final = 8 * 1024  # bytes between two stops: 5 ms where all of them are brackets
 LEVEL: Final = 2  # `{` and `[` stand around a submission
 
-# What needs no look, whole strings included; possessive, so that nothing is tried twice.
-_PLAIN: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-_INSIDE: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string
+# What needs no look, whole strings included. Unrolled, so that nothing is tried twice, and without
+# possessive groups, which Python before 3.11.5 matches wrongly (python/cpython#106052).
+_INSIDE: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)  # of a string
+_PLAIN: Final = re.compile(rb'[^"\[\]{}]*(?:"' + _INSIDE.pattern + rb'"[^"\[\]{}]*)*', re.DOTALL)
 _TEXT: Final = re.compile(rb"[^ \t\r\n]")
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import trio
 
+from dpp.cancels import CancelAsked, RunUnknown
 from dpp.http import cursors
 from dpp.http.answers import NO_STORE, Answer, Header, header
 from dpp.http.problems import Problem, invalid
@@ -19,9 +20,9 @@ from dpp.http.views import RunList, RunView, encode, run_view, written
 from dpp.http.wire import KEY_PATTERN
 from dpp.logs import get_logger
 from dpp.money import show
-from dpp.ports import CancelAsked, RunUnknown, Watch
 from dpp.pricing import InputError
 from dpp.runs import TERMINAL, Run
+from dpp.watches import Watch
 
 SUBMIT_WAIT_S: Final = 8.0  # a lost COMMIT is mostly resolved by then, and no client hangs for 10 s
 LIMIT: Final = Whole(1, 200, default=20)

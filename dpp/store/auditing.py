@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from dpp import auditing, resources
 from dpp.admission import Busy
 from dpp.auditing import Account, Fold, Mark, Offence, Parts, Sums, Usage, Window
-from dpp.ports import AuditedPage, Finding
+from dpp.findings import AuditedPage, Finding
 from dpp.store import audits
 from dpp.store.audits import Invariant, invariants
 from dpp.store.connections import Connection

@@ -11,7 +11,7 @@ import msgspec
 from attrs import frozen
 
 from dpp import auditing, resources
-from dpp.ports import Audit, Finding, Verdict
+from dpp.findings import Audit, Finding, Verdict
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import BEGIN_SNAPSHOT, transaction

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from dpp import settlement
 from dpp.admission import Busy
+from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
 from dpp.money import ZERO
-from dpp.ports import CancelAsked, CancelOutcome, Ended, RunUnknown
 from dpp.runs import TERMINAL, Run, Status
 from dpp.store import endings, findings, reads
 from dpp.store.connections import Connection

@@ -7,10 +7,10 @@ the next statement reads the runs.
 
 from collections.abc import Mapping
 
-from dpp.leases import Fence, NodeLease
+from dpp.claims import Claim, Claimed
+from dpp.leases import Fence, LeaseGone, NodeLease
 from dpp.money import Micros
 from dpp.plans import Plans
-from dpp.ports import Claim, Claimed, LeaseGone
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction

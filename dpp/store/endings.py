@@ -10,9 +10,9 @@ from uuid import UUID
 
 from dpp import settlement
 from dpp.admission import Busy
+from dpp.claims import Seen
 from dpp.leases import Fence, Lapse, Requeue
 from dpp.money import ZERO, Micros
-from dpp.ports import Seen
 from dpp.runs import Status, StoredResult
 from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
 from dpp.store import reads

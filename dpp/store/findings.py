@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from dpp.claims import Seen
 from dpp.metrics import findings_total
-from dpp.ports import Seen
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction

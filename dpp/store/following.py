@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from dpp.ports import Changes, RunEvent, Watch
 from dpp.store import reads
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import BEGIN, transaction
+from dpp.watches import Changes, RunEvent, Watch
 
 BEGIN_BOUNDED = (
     BEGIN + "; set local statement_timeout = '1s'"

@@ -9,8 +9,7 @@ statement the claim's runs would be missed.
 from collections.abc import Sequence
 from datetime import datetime
 
-from dpp.leases import Fence, NodeLease
-from dpp.ports import Renewal
+from dpp.leases import Fence, NodeLease, Renewal
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction

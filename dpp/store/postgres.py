@@ -1,57 +1,32 @@
-"""The store on PostgreSQL: every verb, handed whole to the bridge, asked until it is definite.
+"""The store on PostgreSQL: every verb, and where it is asked.
 
 Lock order of every transaction: node_leases → tenant_turns → budgets (by tenant) → live_runs (by
 run) → tenants, nodes, findings → inserts, usage last. All row locks are `for no key update`, but
 for the claim's key share on its lease row and the `for update` that ends or asks for one.
-
-A verb is asked again, on a fresh connection, when nothing was committed or when it is unknown
-whether it was; every verb is idempotent under its identity, so asking again tells the truth. Past
-`ASK_S` the caller gets `StoreUnavailable`.
 """
 
-import asyncio
-import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
+import trio
 from attrs import frozen
 
-from dpp import metrics
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
-from dpp.faults import ClaimUnknown, PageBroken, StoreBroken, StoreUnavailable
-from dpp.leases import Fence, Lapse, NodeLease
+from dpp.cancels import CancelOutcome
+from dpp.claims import Claim, Claimed, LeftStoring, Seen
+from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
+from dpp.keys import Key, NewKey
+from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
 from dpp.plans import Plans
-from dpp.ports import (
-    Audit,
-    AuditedPage,
-    CancelOutcome,
-    Changes,
-    Claim,
-    Claimed,
-    Finding,
-    Key,
-    LeaseGone,
-    LeftStoring,
-    NewKey,
-    NewTenant,
-    Node,
-    Renewal,
-    ResolveOutcome,
-    RunEvent,
-    Seen,
-    Tenant,
-    TenantExists,
-    Watch,
-)
 from dpp.resolutions import Resolving
 from dpp.runs import Run
 from dpp.settlement import End, Settlement
@@ -72,34 +47,11 @@ from dpp.store import (
     transfers,
 )
 from dpp.store.bridge import Bridge
-from dpp.store.connections import Address, Connection, Pool
-from dpp.store.patience import Patience
+from dpp.store.connections import Address
+from dpp.store.desk import AUDIT_WALL_S, FOLLOW_WALL_S, Desk, Sizes
 from dpp.store.queries import queries
-from dpp.store.sqlstates import Fault, classify
-from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
-
-BROKEN = {Fault.BROKEN: StoreBroken, Fault.TORN: PageBroken}
-
-log = get_logger(__name__)
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-# one transaction: over every server-side wait it may meet (lock 2 s, idle 5 s), then the
-# connection is cut
-WALL_S = 8.0
-FOLLOW_WALL_S = 2.0  # its server-side limit is 1 s, and a renewal waits behind it
-AUDIT_WALL_S = 150.0  # an audit reads everything
-# asking for an unknown COMMIT: the old backend is gone after 5 s idle, or ended by the server
-# after 15 s
-ASK_S = 20.0
-ROOM = 1024  # operations handed over and not ended, of all pools: far over what they run at once
-ROOM_MIN = 8  # of one pool: lease and follower have few
-FREE_TRIES = 3  # for one tenant's row without waiting for it, before a place to wait is asked for
-TRIES_MAX = 4  # of a transaction that was certainly not committed
-PAUSE_S = (
-    0.05  # between tries, jittered: longer than a deadlock takes to clear, too short to notice
-)
+from dpp.tenants import NewTenant, Tenant, TenantExists
+from dpp.watches import Changes, RunEvent, Watch
 
 
 @frozen(kw_only=True)
@@ -110,118 +62,18 @@ class Limits:
     queue_ttl_s: int
 
 
-@frozen
-class Sizes:
-    """How the connections are split: so that slow reads lapse no lease and stop no money."""
+CLOSE_S = 1.0  # it waits for nothing but the bridge's next turn
 
-    keep: int
-    work: int
-    read: int
-
-    @classmethod
-    def of(cls, pool_size: int) -> "Sizes":
-        """Split: one for lease and follower, half of the rest or more for work, then reads."""
-        assert pool_size >= 4  # noqa: PLR2004  # one to keep, two to work (a waiting lane and a free one), one to read
-        rest = pool_size - 1
-        work = max(2, (rest + 1) // 2)
-        return cls(1, work, rest - work)
-
-
-class RowVerb(Protocol[T_co]):
-    """A transaction for one tenant; without `wait`, `Busy` where its row is held."""
-
-    async def __call__(self, connection: Connection, *, wait: bool) -> T_co | Busy: ...
+log = get_logger(__name__)
 
 
 class PostgresStore:
     """Implements `dpp.ports.Store`. Made by `open_postgres`; every method runs on the bridge."""
 
-    def __init__(
-        self, bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits
-    ) -> None:
+    def __init__(self, desk: Desk, limits: Limits) -> None:
         self.plans: Plans = {}
-        self._bridge = bridge
-        self._auditor = Pool(auditor, 1)
-        self._keep = Pool(address, sizes.keep)
-        self._work = Pool(address, sizes.work)
-        self._read = Pool(address, sizes.read)
-        self._patience = Patience(sizes.work)
-        pools = (self._auditor, self._keep, self._work, self._read)
-        whole = sum(pool.size for pool in pools)
-        # Each pool has a share of its own: a flood of reads lapses no lease and stops no money.
-        self._room = {pool: ROOM_MIN + ROOM * pool.size // whole for pool in pools}
-        self._asked: Counter[Pool] = Counter()
+        self._desk = desk
         self._limits = limits
-
-    async def _ask(
-        self,
-        name: str,
-        pool: Pool,
-        verb: Callable[[Connection], Awaitable[T]],
-        *,
-        once: bool = False,
-        wall_s: float = WALL_S,
-    ) -> T:
-        asking = partial(ask, name, pool, verb, once=once, wall_s=wall_s)
-        return await self._hand_over(name, pool, asking)
-
-    async def _hand_over(
-        self, name: str, pool: Pool, asking: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T:
-        """Hand an operation to the bridge, where it runs if not too much waits for its pool.
-
-        Counted there until its end: an asker that has gone leaves it behind.
-        """
-
-        async def bounded() -> T:
-            if self._asked[pool] >= self._room[pool]:
-                metrics.store_unavailable_total.labels(name).inc()
-                message = f"{name}: too much waits for this; nothing was started"
-                raise StoreUnavailable(message)
-            self._asked[pool] += 1
-            try:
-                return await asking()
-            finally:
-                self._asked[pool] -= 1
-
-        return await self._bridge.run(bounded)
-
-    async def _ask_lane(
-        self,
-        name: str,
-        tenant_id: str,
-        verb: Callable[[Connection], Awaitable[Sequence[T]]],
-        items: int,
-    ) -> list[T | Busy]:
-        """Ask for one tenant, waiting for its row; all `Busy` where it may not be waited for."""
-
-        async def asking() -> list[T | Busy]:
-            async with self._patience.try_place(tenant_id) as got:
-                if not got:
-                    return [Busy()] * items
-                return [*await ask(name, self._work, verb, once=False, wall_s=WALL_S)]
-
-        return await self._hand_over(name, self._work, asking)
-
-    async def _ask_row(self, name: str, tenant_id: str, verb: RowVerb[T]) -> T:
-        """Ask for what needs one tenant's row: without waiting for it first, then in its turn."""
-
-        async def asked(*, wait: bool) -> T | Busy:
-            tried = partial(verb, wait=wait)
-            return await ask(name, self._work, tried, once=False, wall_s=WALL_S)
-
-        async def asking() -> T:
-            with self._patience.asking(tenant_id):
-                for tries in range(FREE_TRIES):
-                    if not isinstance(answer := await asked(wait=False), Busy):
-                        return answer
-                    await asyncio.sleep(PAUSE_S * tries)
-                async with self._patience.place(tenant_id):
-                    answer = await asked(wait=True)
-            assert not isinstance(answer, Busy), "who waits is not told to wait"
-            return answer
-
-        return await self._hand_over(name, self._work, asking)
 
     # intake
 
@@ -237,8 +89,8 @@ class PostgresStore:
             queue_ttl_s=self._limits.queue_ttl_s,
         )
         if wait and batch:
-            return await self._ask_lane("submit_runs", batch[0].tenant_id, verb, len(batch))
-        return await self._ask("submit_runs", self._work, verb)
+            return await self._desk.ask_lane("submit_runs", batch[0].tenant_id, verb, len(batch))
+        return await self._desk.ask("submit_runs", self._desk.work, verb)
 
     # leases
 
@@ -247,24 +99,26 @@ class PostgresStore:
     ) -> datetime:
         """Insert the lease row; end `hand_back` first, their runs free."""
         verb = partial(leases.take_lease, lease=lease, lease_s=lease_s, hand_back=hand_back)
-        return await self._ask("take_lease", self._keep, verb)
+        return await self._desk.ask("take_lease", self._desk.keep, verb)
 
     async def renew_lease(self, lease: NodeLease, *, lease_s: float) -> Renewal:
         """Move `lease_until`. Asked once: a renewal that got no answer did not happen."""
         verb = partial(leases.renew_lease, lease=lease, lease_s=lease_s)
-        return await self._ask("renew_lease", self._keep, verb, once=True)
+        return await self._desk.ask("renew_lease", self._desk.keep, verb, once=True)
 
     async def end_lease(self, lease: NodeLease, *, hand_back: bool) -> int:
         """Delete the lease row, handing its runs back or leaving them to the reaper."""
-        return await self._ask(
-            "end_lease", self._keep, partial(leases.end_lease, lease=lease, hand_back=hand_back)
+        return await self._desk.ask(
+            "end_lease",
+            self._desk.keep,
+            partial(leases.end_lease, lease=lease, hand_back=hand_back),
         )
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         """Requeue attempts, no attempt spent."""
-        return await self._ask(
+        return await self._desk.ask(
             "hand_back_runs",
-            self._work,
+            self._desk.work,
             partial(
                 endings.hand_back_runs,
                 fences=fences,
@@ -275,8 +129,8 @@ class PostgresStore:
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
         """Delete lease rows of earlier tenures of this node id."""
-        return await self._ask(
-            "end_earlier_leases", self._work, partial(leases.end_earlier_leases, lease=lease)
+        return await self._desk.ask(
+            "end_earlier_leases", self._desk.work, partial(leases.end_earlier_leases, lease=lease)
         )
 
     # claims
@@ -284,17 +138,17 @@ class PostgresStore:
     async def queued_tenants(self, after: str, limit: int) -> list[str]:
         """Return tenants with queued runs."""
         verb = partial(claims.queued_tenants, after=after, limit=limit)
-        return await self._ask("queued_tenants", self._work, verb)
+        return await self._desk.ask("queued_tenants", self._desk.work, verb)
 
     async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
         """Stamp due runs with the lease. Asked once: an unknown COMMIT is `ClaimUnknown`."""
         verb = partial(claims.claim_runs, claim=claim, plans=self.plans)
-        return await self._ask("claim_runs", self._work, verb, once=True)
+        return await self._desk.ask("claim_runs", self._desk.work, verb, once=True)
 
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
         """Return every attempt stamped with the lease."""
-        return await self._ask(
-            "claimed_under", self._work, partial(claims.claimed_under, lease=lease)
+        return await self._desk.ask(
+            "claimed_under", self._desk.work, partial(claims.claimed_under, lease=lease)
         )
 
     # endings
@@ -305,13 +159,13 @@ class PostgresStore:
             endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max
         )
         if wait and batch:
-            return await self._ask_lane("end_runs", batch[0].tenant_id, verb, len(batch))
-        return await self._ask("end_runs", self._work, verb)
+            return await self._desk.ask_lane("end_runs", batch[0].tenant_id, verb, len(batch))
+        return await self._desk.ask("end_runs", self._desk.work, verb)
 
     async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
         """Set a run aside with a finding."""
         verb = partial(findings.quarantine_run, seen=seen, evidence=evidence)
-        return await self._ask("quarantine_run", self._work, verb)
+        return await self._desk.ask("quarantine_run", self._desk.work, verb)
 
     # reaper
 
@@ -320,22 +174,22 @@ class PostgresStore:
 
         Asked once: whatever became of it, the orphan scan finds the runs.
         """
-        return await self._ask("reap_lease", self._work, leases.reap_lease, once=True)
+        return await self._desk.ask("reap_lease", self._desk.work, leases.reap_lease, once=True)
 
     async def orphaned_runs(self, limit: int) -> list[Seen]:
         """Return PROCESSING runs whose lease has no row."""
         verb = partial(reads.seen_runs, query=queries.orphaned_runs, limit=limit)
-        return await self._ask("orphaned_runs", self._work, verb)
+        return await self._desk.ask("orphaned_runs", self._desk.work, verb)
 
     async def overdue_runs(self, limit: int, *, grace_s: float) -> list[Seen]:
         """Return PROCESSING runs whose deadline passed `grace_s` ago."""
         verb = partial(reads.seen_runs, query=queries.overdue_runs, limit=limit, grace_s=grace_s)
-        return await self._ask("overdue_runs", self._work, verb)
+        return await self._desk.ask("overdue_runs", self._desk.work, verb)
 
     async def unstarted_runs(self, limit: int) -> list[Seen]:
         """Return QUEUED runs past their `expires_at`, never started."""
         verb = partial(reads.seen_runs, query=queries.unstarted_runs, limit=limit)
-        return await self._ask("unstarted_runs", self._work, verb)
+        return await self._desk.ask("unstarted_runs", self._desk.work, verb)
 
     async def take_back(self, seen: Sequence[Seen], lapse: Lapse, *, storing: bool = False) -> int:
         """Requeue or end runs where they are still as seen."""
@@ -347,25 +201,27 @@ class PostgresStore:
             attempts_max=self._limits.attempts_max,
             storing=storing,
         )
-        return await self._ask("take_back", self._work, verb)
+        return await self._desk.ask("take_back", self._desk.work, verb)
 
     async def expire_runs(self, seen: Sequence[Seen]) -> int:
         """End runs EXPIRED that were never started."""
         verb = partial(endings.expire_runs, seen=seen, ending_ids=[uuid4() for _ in seen])
-        return await self._ask("expire_runs", self._work, verb)
+        return await self._desk.ask("expire_runs", self._desk.work, verb)
 
     # large results
 
     async def mark_storing(self, fence: Fence) -> bool:
         """Make the run the reconciler's, if the attempt still holds it."""
-        return await self._ask("mark_storing", self._work, partial(storing.mark, fence=fence))
+        return await self._desk.ask(
+            "mark_storing", self._desk.work, partial(storing.mark, fence=fence)
+        )
 
     async def storing_runs(
         self, *, after: UUID | None, limit: int, grace_s: float
     ) -> list[LeftStoring]:
         """Return runs that were left storing."""
         verb = partial(storing.left, after=after, limit=limit, grace_s=grace_s)
-        return await self._ask("storing_runs", self._work, verb)
+        return await self._desk.ask("storing_runs", self._desk.work, verb)
 
     async def open_finding(
         self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
@@ -378,21 +234,23 @@ class PostgresStore:
             tenant_id=tenant_id,
             evidence=evidence,
         )
-        return await self._ask("open_finding", self._work, verb)
+        return await self._desk.ask("open_finding", self._desk.work, verb)
 
     async def kept_objects(self, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
         """Return the attempts whose objects must stay."""
         verb = partial(storing.kept_objects, attempts=attempts)
-        return await self._ask("kept_objects", self._read, verb)
+        return await self._desk.ask("kept_objects", self._desk.read, verb)
 
     async def store_id(self, name: str) -> UUID | None:
         """Return the id of a store of results."""
-        return await self._ask("store_id", self._work, partial(storing.store_id, name=name))
+        return await self._desk.ask(
+            "store_id", self._desk.work, partial(storing.store_id, name=name)
+        )
 
     async def keep_store_id(self, name: str, store_id: UUID) -> UUID:
         """Keep the id of a store at its first use."""
         verb = partial(storing.keep_store_id, name=name, store_id=store_id)
-        return await self._ask("keep_store_id", self._work, verb)
+        return await self._desk.ask("keep_store_id", self._desk.work, verb)
 
     # auditor
 
@@ -407,7 +265,7 @@ class PostgresStore:
             tenants_max=tenants_max,
             facts_max=facts_max,
         )
-        return await self._ask("audit_page", self._auditor, verb, once=True)
+        return await self._desk.ask("audit_page", self._desk.auditor, verb, once=True)
 
     async def open_findings(
         self, tenant_id: str, offences: Sequence[Offence], mark: Mark
@@ -420,7 +278,7 @@ class PostgresStore:
             mark=mark,
             finding_ids=[uuid4() for _ in offences],
         )
-        return await self._ask_row("open_findings", tenant_id, verb)
+        return await self._desk.ask_row("open_findings", tenant_id, verb)
 
     # follower
 
@@ -429,14 +287,16 @@ class PostgresStore:
     ) -> Changes:
         """See `dpp.store.following`."""
         verb = partial(following.follow, executing=executing, watching=watching, events=events)
-        return await self._ask("follow", self._keep, verb, once=True, wall_s=FOLLOW_WALL_S)
+        return await self._desk.ask(
+            "follow", self._desk.keep, verb, once=True, wall_s=FOLLOW_WALL_S
+        )
 
     # reads
 
     async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
         """Return a run of this tenant."""
-        return await self._ask(
-            "get_run", self._read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id)
+        return await self._desk.ask(
+            "get_run", self._desk.read, partial(reads.get_run, tenant_id=tenant_id, run_id=run_id)
         )
 
     async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
@@ -444,7 +304,7 @@ class PostgresStore:
         verb = partial(
             reads.watched_runs, watching=[Watch(tenant_id, run_id) for run_id in run_ids]
         )
-        return list(await self._ask("get_runs", self._read, verb))
+        return list(await self._desk.ask("get_runs", self._desk.read, verb))
 
     async def list_runs(
         self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
@@ -457,12 +317,12 @@ class PostgresStore:
             limit=limit,
             idempotency_key=idempotency_key,
         )
-        return await self._ask("list_runs", self._read, verb)
+        return await self._desk.ask("list_runs", self._desk.read, verb)
 
     async def get_budget(self, tenant_id: str) -> Budget:
         """Return the tenant's budget."""
-        return await self._ask(
-            "get_budget", self._read, partial(reads.get_budget, tenant_id=tenant_id)
+        return await self._desk.ask(
+            "get_budget", self._desk.read, partial(reads.get_budget, tenant_id=tenant_id)
         )
 
     async def list_transfers(
@@ -470,15 +330,17 @@ class PostgresStore:
     ) -> list[Entry]:
         """Return a page of the tenant's ledger."""
         verb = partial(reads.list_transfers, tenant_id=tenant_id, before=before, limit=limit)
-        return await self._ask("list_transfers", self._read, verb)
+        return await self._desk.ask("list_transfers", self._desk.read, verb)
 
     async def find_key(self, key_id: str) -> Key | None:
         """Return a key."""
-        return await self._ask("find_key", self._read, partial(reads.find_key, key_id=key_id))
+        return await self._desk.ask(
+            "find_key", self._desk.read, partial(reads.find_key, key_id=key_id)
+        )
 
     async def ping(self) -> None:
         """Ask the database for its time."""
-        await self._ask("ping", self._read, queries.ping.fetch, once=True, wall_s=2.0)
+        await self._desk.ask("ping", self._desk.read, queries.ping.fetch, once=True, wall_s=2.0)
 
     # cancel
 
@@ -487,7 +349,7 @@ class PostgresStore:
         ending_id = uuid4()
         verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=ending_id)
         try:
-            return await self._ask_row("cancel_run", tenant_id, verb)
+            return await self._desk.ask_row("cancel_run", tenant_id, verb)
         except (StoreUnavailable, StoreBroken):
             raise
         except Exception as bug:  # the database refuses to end this run: it is set aside
@@ -498,26 +360,26 @@ class PostgresStore:
             noted = partial(
                 cancels.set_aside, tenant_id=tenant_id, run_id=run_id, evidence=evidence
             )
-            return await self._ask("set_aside", self._work, noted)
+            return await self._desk.ask("set_aside", self._desk.work, noted)
 
     # operators
 
     async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists:
         """Make a tenant, its first key and deposit."""
-        return await self._ask(
-            "create_tenant", self._work, partial(tenants.create_tenant, new=tenant)
+        return await self._desk.ask(
+            "create_tenant", self._desk.work, partial(tenants.create_tenant, new=tenant)
         )
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         """Return a tenant with its budget."""
-        return await self._ask(
-            "get_tenant", self._read, partial(tenants.get_tenant, tenant_id=tenant_id)
+        return await self._desk.ask(
+            "get_tenant", self._desk.read, partial(tenants.get_tenant, tenant_id=tenant_id)
         )
 
     async def list_tenants(self, *, after: str, limit: int) -> list[Tenant]:
         """Return tenants by name."""
-        return await self._ask(
-            "list_tenants", self._read, partial(tenants.list_tenants, after=after, limit=limit)
+        return await self._desk.ask(
+            "list_tenants", self._desk.read, partial(tenants.list_tenants, after=after, limit=limit)
         )
 
     async def set_plan(
@@ -528,8 +390,8 @@ class PostgresStore:
         operator: str,  # noqa: ARG002 - who asks has it in the log
     ) -> Tenant | None:
         """Put a tenant on another plan."""
-        return await self._ask(
-            "set_plan", self._work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan)
+        return await self._desk.ask(
+            "set_plan", self._desk.work, partial(tenants.set_plan, tenant_id=tenant_id, plan=plan)
         )
 
     async def set_suspended(
@@ -541,132 +403,63 @@ class PostgresStore:
     ) -> Tenant | None:
         """Suspend or resume a tenant."""
         verb = partial(tenants.set_suspended, tenant_id=tenant_id, suspended=suspended)
-        return await self._ask("set_suspended", self._work, verb)
+        return await self._desk.ask("set_suspended", self._desk.work, verb)
 
     async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
         """Store a key; None = no such tenant."""
-        return await self._ask(
-            "create_key", self._work, partial(tenants.create_key, new=key, operator=operator)
+        return await self._desk.ask(
+            "create_key", self._desk.work, partial(tenants.create_key, new=key, operator=operator)
         )
 
     async def list_keys(self, tenant_id: str) -> list[Key]:
         """Return a tenant's keys."""
-        return await self._ask(
-            "list_keys", self._read, partial(tenants.list_keys, tenant_id=tenant_id)
+        return await self._desk.ask(
+            "list_keys", self._desk.read, partial(tenants.list_keys, tenant_id=tenant_id)
         )
 
     async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
         """Revoke a key; False = the tenant has no such key."""
         verb = partial(tenants.revoke_key, tenant_id=tenant_id, key_id=key_id, operator=operator)
-        return await self._ask("revoke_key", self._work, verb)
+        return await self._desk.ask("revoke_key", self._desk.work, verb)
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome:
         """Post a transfer, once per (tenant, reference)."""
         verb = partial(transfers.post_transfer, posting=posting)
-        return await self._ask_row("post_transfer", posting.tenant_id, verb)
+        return await self._desk.ask_row("post_transfer", posting.tenant_id, verb)
 
     async def tenant_of_run(self, run_id: UUID) -> str | None:
         """Return whose run this is."""
         verb = partial(transfers.tenant_of_run, run_id=run_id)
-        return await self._ask("tenant_of_run", self._read, verb)
+        return await self._desk.ask("tenant_of_run", self._desk.read, verb)
 
     async def list_findings(self) -> list[Finding]:
         """Return open findings."""
-        return await self._ask("list_findings", self._read, audits.list_findings)
+        return await self._desk.ask("list_findings", self._desk.read, audits.list_findings)
 
     async def get_finding(self, finding_id: UUID) -> Finding | None:
         """Return a finding, open or resolved."""
         verb = partial(resolutions.get_finding, finding_id=finding_id)
-        return await self._ask("get_finding", self._read, verb)
+        return await self._desk.ask("get_finding", self._desk.read, verb)
 
     async def resolve_finding(self, asked: Resolving) -> ResolveOutcome:
         """Do what an operator decided about a finding."""
         finding = await self.get_finding(asked.finding_id)
         whose = "" if finding is None or finding.tenant_id is None else finding.tenant_id
         verb = partial(resolutions.resolve_finding, asked=asked)
-        return await self._ask_row("resolve_finding", whose, verb)
+        return await self._desk.ask_row("resolve_finding", whose, verb)
 
     async def list_nodes(self) -> list[Node]:
         """Return the nodes whose lease lives."""
-        rows = await self._ask("list_nodes", self._read, queries.list_nodes.fetch)
+        rows = await self._desk.ask("list_nodes", self._desk.read, queries.list_nodes.fetch)
         return [Node(row["node_id"], row["lease_id"], row["lease_until"]) for row in rows]
 
     async def audit(self) -> Audit:
         """Ask every invariant, on a connection that can only read."""
-        return await self._ask("audit", self._auditor, audits.audit, wall_s=AUDIT_WALL_S)
+        return await self._desk.ask("audit", self._desk.auditor, audits.audit, wall_s=AUDIT_WALL_S)
 
     async def close(self) -> None:
         """Drop every idle connection."""
-
-        async def drop() -> None:  # it must run in the bridge's thread
-            for pool in (self._keep, self._work, self._read, self._auditor):
-                pool.drop_idle()
-
-        await self._bridge.run(drop)
-
-
-async def ask(
-    name: str,
-    pool: Pool,
-    verb: Callable[[Connection], Awaitable[T]],
-    *,
-    once: bool,
-    wall_s: float,
-) -> T:
-    """Ask until it is definite: the result, a bug, or `StoreUnavailable`.
-
-    `once`: a COMMIT that got no answer is not asked again here; a claim's is `ClaimUnknown`.
-    """
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + ASK_S
-    tries = 0
-    unknown_once = False  # then its old backend may hold the locks: only the time ends the asking
-    while True:
-        tries += 1
-        try:
-            async with pool.connection(wall_s) as connection:
-                began_at = loop.time()
-                answer = await verb(connection)
-                metrics.commit_seconds.labels(name).observe(loop.time() - began_at)
-                return answer
-        except CommitUnknown as unknown:
-            metrics.commits_unknown_total.labels(name).inc()
-            pool.drop_idle()
-            if once:
-                fault = ClaimUnknown if name == "claim_runs" else StoreUnavailable
-                message = f"{name}: COMMIT got no answer"
-                raise fault(message) from unknown
-            unknown_once = True
-            reason: Exception = unknown
-            over = loop.time() > give_up_at
-        except CommitRefused as refused:
-            metrics.commits_refused_total.inc()
-            raise StoreBroken(str(refused)) from refused
-        except Exception as error:  # every error is classified, and bugs go on
-            fault_kind = judge(error)
-            if fault_kind is Fault.BUG:
-                raise
-            if fault_kind in BROKEN:
-                raise BROKEN[fault_kind](f"{name}: {type(error).__name__}: {error}") from error
-            if fault_kind is Fault.RECONNECT:
-                pool.drop_idle()
-            reason = error
-            tired = tries >= TRIES_MAX and not unknown_once
-            over = fault_kind is Fault.AWAY or tired or loop.time() > give_up_at
-        if over:
-            metrics.store_unavailable_total.labels(name).inc()
-            message = f"{name}: {type(reason).__name__}: {reason}"
-            raise StoreUnavailable(message) from reason
-        await asyncio.sleep(PAUSE_S * tries * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-
-
-def judge(error: Exception) -> Fault:
-    """Judge an error that a verb raised, which is no COMMIT without an answer."""
-    if isinstance(error, NotCommitted):
-        return Fault.RECONNECT
-    if isinstance(error, StoreUnavailable):  # no connection is to be had
-        return Fault.AWAY
-    return classify(error)
+        await self._desk.close()
 
 
 @asynccontextmanager
@@ -674,8 +467,9 @@ async def open_postgres(
     bridge: Bridge, address: Address, auditor: Address, sizes: Sizes, limits: Limits
 ) -> AsyncIterator[PostgresStore]:
     """Give a store whose connections are opened when first needed."""
-    store = PostgresStore(bridge, address, auditor, sizes, limits)
+    store = PostgresStore(Desk(bridge, address, auditor, sizes), limits)
     try:
         yield store
     finally:
-        await store.close()
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await store.close()

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from dpp.claims import Seen
+from dpp.keys import Key
 from dpp.ledger import Budget, Entry
 from dpp.money import Micros
-from dpp.ports import Key, Seen, Watch
 from dpp.runs import ErrorCode, Failure, Progress, Run, Status
 from dpp.store.connections import Connection
 from dpp.store.queries import Query, Row, queries
+from dpp.watches import Watch
 
 
 async def get_run(connection: Connection, tenant_id: str, run_id: UUID) -> Run | None:

@@ -10,14 +10,8 @@ from uuid import UUID
 from dpp import auditing, resolutions, settlement
 from dpp.admission import Busy
 from dpp.auditing import Offence, Sums
+from dpp.findings import Finding, FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
 from dpp.money import Micros
-from dpp.ports import (
-    Finding,
-    FindingUnknown,
-    Resolved,
-    ResolvedAlready,
-    ResolveOutcome,
-)
 from dpp.resolutions import (
     FAILURE,
     Accept,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from dpp.blobs import Attempt
+from dpp.claims import LeftStoring
 from dpp.leases import Fence
 from dpp.money import Micros
-from dpp.ports import LeftStoring
 from dpp.store import reads
 from dpp.store.connections import Connection
 from dpp.store.queries import queries

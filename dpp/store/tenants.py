@@ -1,11 +1,12 @@
 """Tenants and their keys."""
 
+from dpp.keys import Key, NewKey
 from dpp.ledger import Kind, Posting
-from dpp.ports import Key, NewKey, NewTenant, Tenant, TenantExists
 from dpp.store import reads, transfers
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
+from dpp.tenants import NewTenant, Tenant, TenantExists
 
 
 async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | TenantExists:

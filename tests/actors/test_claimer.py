@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from dpp.actors.attempts import Attempt
 from dpp.actors.claimer import POLL_S_MAX, claimer
 from dpp.actors.tenure import Tenure
+from dpp.claims import Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
-from dpp.leases import NodeLease
-from dpp.ports import Claim, Claimed, LeaseGone
+from dpp.leases import LeaseGone, NodeLease
 from dpp.settlement import Completed, End
 from tests.actors.world import PLANS, World, asked
 from tests.fake_faults import Fault

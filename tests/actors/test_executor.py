@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from dpp import logs
 from dpp.actors.attempts import Attempt, Attempts
 from dpp.actors.executor import execute, perform
+from dpp.claims import Claimed
 from dpp.faults import StoreUnavailable
 from dpp.leases import Fence
 from dpp.metrics import runs_ended_total
@@ -22,7 +23,6 @@ from dpp.money import Micros
 from dpp.packs.ctx import CostCeilingReached, Ctx, InfrastructureFault, PackRefused
 from dpp.packs.echo import ECHO
 from dpp.packs.registry import Registry
-from dpp.ports import Claimed
 from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import (
     CanceledWhileRunning,

@@ -10,12 +10,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dpp.actors import follower as module
 from dpp.actors.attempts import Attempt
+from dpp.claims import Claim, Claimed, Turn
 from dpp.faults import StoreUnavailable
 from dpp.leases import NodeLease
 from dpp.money import Micros
-from dpp.ports import Claim, Claimed, Turn, Watch
 from dpp.runs import Run, Status
 from dpp.settlement import Completed, End
+from dpp.watches import Watch
 from tests.actors.world import World, asked
 from tests.fake_faults import Fault
 

@@ -10,9 +10,9 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from dpp.blobs import BlobKey, Content, Label
+from dpp.cancels import CancelAsked
 from dpp.leases import Fence
 from dpp.money import Micros
-from dpp.ports import CancelAsked
 from dpp.runs import ErrorCode, Status
 from tests.actors.test_node import forget, serving, until_ended
 from tests.actors.world import INTERVAL_S, LEASE_S, STORE_WAIT_S, World, asked

@@ -19,8 +19,8 @@ from dpp.admission import Created, Exists
 from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.money import Micros
 from dpp.packs.ctx import Ctx, InfrastructureFault
-from dpp.ports import Watch
 from dpp.runs import TERMINAL, ErrorCode, Run, Status
+from dpp.watches import Watch
 from tests.actors.world import DRAIN_S, INTERVAL_S, LEASE_S, World, asked, result_of
 from tests.fake_audit import audit
 from tests.fake_faults import Fault

@@ -12,8 +12,8 @@ from trio.testing import MockClock
 from dpp.actors import reaper as module
 from dpp.actors.reaper import Calm, Passing, step
 from dpp.actors.supervisor import supervise
+from dpp.claims import Claim, Seen, Turn
 from dpp.leases import Lapse, NodeLease
-from dpp.ports import Claim, Seen, Turn
 from dpp.runs import ErrorCode, Status
 from tests.actors.world import INTERVAL_S, LEASE_S, PLANS, World, asked
 from tests.fake_audit import audit

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpp.actors.ring import PAUSE_MAX_S, REFRESH_S, Ring
+from dpp.claims import Claimed
 from dpp.leases import Fence
 from dpp.money import Micros
-from dpp.ports import Claimed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

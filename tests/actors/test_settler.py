@@ -12,11 +12,11 @@ from trio.testing import MockClock
 
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.settler import SettlingDesk, settler
+from dpp.claims import Claim, Claimed, Turn
 from dpp.faults import StoreUnavailable
 from dpp.leases import NodeLease
 from dpp.metrics import zombie_writes_refused_total
 from dpp.money import Micros
-from dpp.ports import Claim, Claimed, Turn
 from dpp.runs import Status
 from dpp.settlement import (
     Completed,

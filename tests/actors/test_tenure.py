@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from dpp.actors.supervisor import supervise
 from dpp.actors.tenure import END_S, LeaseLapsed, Tenure, tenure
+from dpp.claims import Claim, Claimed, Seen, Turn
 from dpp.faults import StoreUnavailable
 from dpp.leases import NodeLease
 from dpp.packs.ctx import Ctx
-from dpp.ports import Claim, Claimed, Seen, Turn
 from dpp.runs import Status
 from tests.actors.world import DRAIN_S, HEARTBEAT_S, LEASE_S, PLANS, World, asked
 from tests.fake_audit import audit

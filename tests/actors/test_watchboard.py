@@ -9,8 +9,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dpp.actors import watchboard
 from dpp.actors.watchboard import Watchboard
-from dpp.ports import Watch, Watching
+from dpp.ports import Watching
 from dpp.runs import Run, Status
+from dpp.watches import Watch
 from tests.actors.world import World, asked
 
 

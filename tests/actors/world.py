@@ -35,9 +35,9 @@ from dpp.packs.inputs import Json
 from dpp.packs.pack import Pack
 from dpp.packs.registry import Registry
 from dpp.plans import Plan
-from dpp.ports import NewTenant
 from dpp.pricing import Appraised, FeeRule
 from dpp.runs import Run
+from dpp.tenants import NewTenant
 from tests.fake_blobs import FakeBlobs
 from tests.fake_store import FakeStore
 from tests.store.examples import DOLLAR, new_key, run_id

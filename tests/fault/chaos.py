@@ -305,7 +305,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     base.chmod(0o755)
     cluster = start_cluster(base, max_connections=100)
     try:
-        with ExitStack() as stack, redirect_stdout(sys.stderr):  # what nodes logged of trouble
+        with redirect_stdout(sys.stderr), ExitStack() as stack:  # what nodes logged of trouble
             return trio.run(storm, cluster, stack, given)
     finally:
         cluster.stop()

@@ -29,10 +29,10 @@ from dpp.http.auth import Authenticator
 from dpp.http.readiness import Readiness
 from dpp.http.services import Bounds, Services
 from dpp.ids import RunIds
-from dpp.keys import SCOPES
+from dpp.keys import SCOPES, NewKey
 from dpp.money import Micros
 from dpp.packs.registry import Registry
-from dpp.ports import NewKey, NewTenant
+from dpp.tenants import NewTenant
 from tests.conftest import PLANS
 from tests.http.server import listening
 

@@ -13,7 +13,7 @@ from tests.store.examples import DOLLAR
 from tests.store.steps import begin, end_one, make_tenant, take_lease
 
 if TYPE_CHECKING:
-    from dpp.ports import Claimed
+    from dpp.claims import Claimed
     from dpp.store.postgres import PostgresStore
 
 __all__ = ["admin"]  # the fixture

@@ -23,7 +23,7 @@ from dpp.http.auth import (
     Principal,
 )
 from dpp.http.problems import Problem
-from dpp.ports import Key
+from dpp.keys import Key
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

@@ -11,7 +11,8 @@ import pytest
 
 from dpp.store import roles
 from dpp.store.connections import Address
-from dpp.store.postgres import Sizes, open_postgres
+from dpp.store.desk import Sizes
+from dpp.store.postgres import open_postgres
 from tests.conftest import LIMITS, TEMPLATE, Database
 from tests.oracle.money import Memory, violations
 from tests.store.examples import STORE_PLANS

@@ -34,7 +34,11 @@ from dpp.admission import (
     Window,
 )
 from dpp.blobs import Attempt
-from dpp.leases import Fence, Lapse
+from dpp.cancels import CancelAsked, Ended, RunUnknown
+from dpp.claims import Claimed, Seen, Turn
+from dpp.findings import Finding
+from dpp.keys import Key
+from dpp.leases import Fence, Lapse, LeaseGone, Node, Renewal
 from dpp.ledger import (
     Budget,
     Entry,
@@ -48,24 +52,6 @@ from dpp.ledger import (
     TenantUnknown,
 )
 from dpp.money import ZERO, Micros
-from dpp.ports import (
-    CancelAsked,
-    Changes,
-    Claimed,
-    Ended,
-    Finding,
-    Key,
-    LeaseGone,
-    Node,
-    Renewal,
-    RunEvent,
-    RunUnknown,
-    Seen,
-    Tenant,
-    TenantExists,
-    Turn,
-    Watch,
-)
 from dpp.pricing import Appraised, InputError, InputsInvalid, PackUnknown
 from dpp.runs import ErrorCode, Failure, Progress, Run, Status, StoredResult
 from dpp.settlement import (
@@ -78,6 +64,8 @@ from dpp.settlement import (
     Requeued,
     Settled,
 )
+from dpp.tenants import Tenant, TenantExists
+from dpp.watches import Changes, RunEvent, Watch
 from tests.store.examples import (
     DOLLAR,
     LEASE_S,

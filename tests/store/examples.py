@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from dpp.admission import Submission
+from dpp.claims import Claimed, Turn
 from dpp.ids import uuid7
+from dpp.keys import NewKey
 from dpp.leases import Fence, NodeLease
 from dpp.ledger import Kind, Posting
 from dpp.money import Micros
 from dpp.plans import Plan
-from dpp.ports import Claimed, NewKey, NewTenant, Turn
 from dpp.pricing import Appraised, FeeRule
 from dpp.settlement import Completed, End
+from dpp.tenants import NewTenant
 from tests.conftest import PLANS
 
 if TYPE_CHECKING:

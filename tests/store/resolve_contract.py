@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from dpp.admission import Created
+from dpp.findings import Finding, FindingUnknown, Resolved, ResolvedAlready
 from dpp.money import Micros
-from dpp.ports import Finding, FindingUnknown, Resolved, ResolvedAlready
 from dpp.resolutions import (
     Accept,
     CostTooHigh,
@@ -38,7 +38,8 @@ from tests.store.steps import (
 )
 
 if TYPE_CHECKING:
-    from dpp.ports import Claimed, Store
+    from dpp.claims import Claimed
+    from dpp.ports import Store
     from tests.store.worlds import World
 
 HALF = Micros(DOLLAR // 2)

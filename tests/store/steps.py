@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dpp.admission import Busy, Created, Submission
+from dpp.claims import Claim, Claimed, Turn
 from dpp.money import Micros
-from dpp.ports import Claim, Claimed, Tenant, Turn
 from dpp.settlement import Completed
+from dpp.tenants import Tenant
 from tests.store.examples import DOLLAR, LEASE_S, end, new_lease, new_tenant, submission, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from dpp.claims import Seen
     from dpp.leases import NodeLease
     from dpp.ledger import Budget, Entry
-    from dpp.ports import Seen, Store
+    from dpp.ports import Store
     from dpp.runs import Run
     from dpp.settlement import Outcome, Settlement
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import field, frozen
 
+from dpp.claims import Seen
 from dpp.leases import Lapse
 from dpp.ledger import Kind, Posted
 from dpp.money import Micros
-from dpp.ports import Seen
 from dpp.settlement import CanceledWhileRunning, Completed, FailedByItself
 from dpp.store.audits import invariants
 from tests.oracle import money

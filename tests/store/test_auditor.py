@@ -19,7 +19,7 @@ from tests.store.test_audit import BREAKS, OF_ACME, Break, break_it, make_busy
 
 if TYPE_CHECKING:
     from dpp.auditing import Offence
-    from dpp.ports import Finding
+    from dpp.findings import Finding
     from dpp.store.postgres import PostgresStore
     from tests.conftest import Database
     from tests.store.sessions import Session, Sessions

@@ -18,16 +18,17 @@ import trio
 
 from dpp import metrics
 from dpp.admission import Created, Exists
+from dpp.cancels import CancelAsked, Ended
+from dpp.claims import Seen
 from dpp.faults import ClaimUnknown, StoreBroken, StoreUnavailable
 from dpp.leases import Lapse
 from dpp.ledger import Kind, Posted
 from dpp.money import Micros
-from dpp.ports import CancelAsked, Ended, Seen
 from dpp.runs import Status
 from dpp.settlement import FailedByPlatform, LeaseLost, Requeued, Settled
-from dpp.store import connections, postgres
+from dpp.store import connections, desk
 from dpp.store.connections import WARM_UP, Address, Pool, connect
-from dpp.store.postgres import TRIES_MAX, ask
+from dpp.store.desk import TRIES_MAX, ask
 from dpp.store.transactions import transaction
 from tests.store.examples import (
     DOLLAR,
@@ -372,7 +373,7 @@ class TestOnSharedDatabase:
         self, wired: PostgresStore, wire: Wire, monkeypatch: pytest.MonkeyPatch, cut: Cut
     ) -> None:
         await make_tenant(wired)
-        monkeypatch.setattr(postgres, "ASK_S", BRIEF_S)
+        monkeypatch.setattr(desk, "ASK_S", BRIEF_S)
         wire.next_cut = lambda: cut
         one, began_at = submission(), trio.current_time()
 
@@ -459,7 +460,7 @@ class TestOnSharedDatabase:
         (lost,) = wired_asked.pool._idle
         wire.cut()
         await until(lost.is_closed)
-        monkeypatch.setattr(postgres, "PAUSE_S", 10 * SOON_S)  # before a second try
+        monkeypatch.setattr(desk, "PAUSE_S", 10 * SOON_S)  # before a second try
 
         assert await wired_asked(one_more) == 1
 
@@ -642,7 +643,7 @@ class TestOnSharedDatabase:
         self, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         nowhere = Address({"host": "/nowhere", "user": "dpp_app", "database": "dpp"})
-        monkeypatch.setattr(postgres, "PAUSE_S", 10 * SOON_S)  # before a second try
+        monkeypatch.setattr(desk, "PAUSE_S", 10 * SOON_S)  # before a second try
 
         async with open_asking(bridge, nowhere) as ask_nowhere:
             with pytest.raises(StoreUnavailable, match="FileNotFound"):
@@ -756,7 +757,7 @@ class TestOnDatabaseOfItsOwn:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A backend that waits for its standby keeps its locks for longer than a few tries take."""
-        monkeypatch.setattr(postgres, "PAUSE_S", LOOK_S)
+        monkeypatch.setattr(desk, "PAUSE_S", LOOK_S)
         limit = f"alter role dpp_app in database {database.name} set lock_timeout = 50"
         await admin.execute(limit)
         await make_tenant(wired)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dpp.cancels import CancelAsked
 from dpp.leases import Lapse
 from dpp.ledger import Kind
 from dpp.money import Micros
-from dpp.ports import CancelAsked
 from dpp.runs import Status
 from dpp.settlement import CanceledWhileRunning, FailedByItself, FailedByPlatform
 from tests.store.contract import REFUSED, seen

@@ -19,14 +19,15 @@ from trio.testing import wait_all_tasks_blocked
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.settler import SettlingDesk, settler
 from dpp.admission import Created
+from dpp.cancels import Ended
 from dpp.faults import StoreBroken, StoreUnavailable
 from dpp.money import Micros
-from dpp.ports import Ended
 from dpp.runs import Status
 from dpp.settlement import Quarantined, Settled
 from dpp.store import bridge as bridge_module
-from dpp.store import connections, patience, postgres
-from dpp.store.postgres import Sizes, open_postgres
+from dpp.store import connections, desk, patience
+from dpp.store.desk import Sizes
+from dpp.store.postgres import open_postgres
 from tests.conftest import LIMITS
 from tests.store.examples import DOLLAR, LEASE_S, end, submission
 from tests.store.sessions import LOOK_S, SOON_S, holding, start
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
-    from dpp.ports import Claimed
+    from dpp.claims import Claimed
     from dpp.settlement import End, Settlement
     from dpp.store.bridge import Bridge
     from dpp.store.connections import Address, Connection
@@ -309,8 +310,8 @@ async def test_waits_that_their_askers_left_are_bounded_too(
 ) -> None:
     """Clients that hang up leave their cancels behind: those fill their own room, no other's."""
     monkeypatch.setattr(bridge_module, "IN_FLIGHT_MAX", 60)
-    monkeypatch.setattr(postgres, "ROOM", 40)  # of which work has less than a half
-    monkeypatch.setattr(postgres, "FREE_TRIES", 0)
+    monkeypatch.setattr(desk, "ROOM", 40)  # of which work has less than a half
+    monkeypatch.setattr(desk, "FREE_TRIES", 0)
     monkeypatch.setattr(patience, "WAITERS_MAX", 1000)  # so that they stay as long as they can
     await make_tenant(judged)
     one = await create(judged)

@@ -23,7 +23,7 @@ from tests.store.steps import begin, claim, make_tenant, submit, take_lease
 from tests.store.verbs import ending, ending_lease, handing_back, submitting
 
 if TYPE_CHECKING:
-    from dpp.ports import Claimed
+    from dpp.claims import Claimed
     from dpp.store.postgres import PostgresStore
     from tests.store.sessions import Sessions
 

@@ -25,12 +25,14 @@ from dpp.admission import (
     RateLimited,
     TenantSuspended,
 )
-from dpp.leases import Lapse
+from dpp.cancels import CancelAsked, Ended
+from dpp.claims import Seen
+from dpp.leases import Lapse, LeaseGone
 from dpp.ledger import Kind, Overdrawn, Posted
 from dpp.money import Micros
-from dpp.ports import CancelAsked, Ended, LeaseGone, Seen, Tenant, TenantExists
 from dpp.runs import Status
 from dpp.settlement import Completed, LeaseLost, Quarantined, Settled
+from dpp.tenants import Tenant, TenantExists
 from tests.store.examples import (
     DOLLAR,
     LEASE_S,
@@ -76,7 +78,7 @@ from tests.store.verbs import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from dpp.ports import Claimed
+    from dpp.claims import Claimed
     from dpp.store.connections import Connection
     from dpp.store.postgres import PostgresStore
     from tests.conftest import Database

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from dpp.auditing import Parts
+from dpp.findings import Resolved, ResolvedAlready
 from dpp.money import Micros
-from dpp.ports import Resolved, ResolvedAlready
 from dpp.resolutions import Accept, Refold, Remedy, RunEnded, Settle, Unfit, Void, shown
 from dpp.runs import ErrorCode, Status
 from dpp.settlement import LeaseLost, Settled
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dpp.admission import Busy
-    from dpp.ports import Finding, ResolveOutcome
+    from dpp.findings import Finding, ResolveOutcome
     from dpp.store.connections import Connection
     from dpp.store.postgres import PostgresStore
     from tests.conftest import Database

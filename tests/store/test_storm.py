@@ -15,10 +15,9 @@ import trio
 
 from dpp.admission import Busy, Created, Exists
 from dpp.faults import ClaimUnknown, StoreUnavailable
-from dpp.leases import Lapse
+from dpp.leases import Lapse, LeaseGone
 from dpp.ledger import Kind
 from dpp.money import Micros
-from dpp.ports import LeaseGone
 from dpp.runs import ErrorCode, Failure
 from dpp.settlement import CanceledWhileRunning, Completed, FailedByItself, FailedByPlatform
 from tests.oracle.money import Memory, violations
@@ -30,7 +29,7 @@ from tests.store.wire import Cut
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from dpp.ports import Claimed
+    from dpp.claims import Claimed
     from dpp.settlement import End
     from dpp.store.postgres import PostgresStore
     from tests.store.sessions import Session

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dpp.admission import Admission, Busy, Submission
-    from dpp.leases import Fence, Lapse, NodeLease
+    from dpp.cancels import CancelOutcome
+    from dpp.claims import Claim, Claimed, Seen
+    from dpp.leases import Fence, Lapse, LeaseGone, NodeLease
     from dpp.ledger import Posting, PostingOutcome
-    from dpp.ports import CancelOutcome, Claim, Claimed, LeaseGone, NewTenant, Seen
     from dpp.settlement import End, Settlement
     from dpp.store.connections import Connection
+    from dpp.tenants import NewTenant
 
 
 def submitting(

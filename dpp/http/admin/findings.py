@@ -7,13 +7,13 @@ from uuid import UUID
 from quart import Quart
 
 from dpp import money
+from dpp.findings import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
 from dpp.http.admin.desk import Desk, Outcome, answers, insist, read_body, told
 from dpp.http.admin.tenants import record
 from dpp.http.admin.views import Listing, finding_view, resolved_view
 from dpp.http.admin.wire import ResolveBody
 from dpp.http.problems import Problem, invalid
 from dpp.money import show
-from dpp.ports import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
 from dpp.pricing import InputError
 from dpp.resolutions import (
     Accept,

@@ -10,7 +10,7 @@ from dpp.http.admin.tenants import record
 from dpp.http.admin.views import Listing, key_view, with_key
 from dpp.http.admin.wire import Change, NewKeyBody
 from dpp.http.problems import Problem
-from dpp.ports import NewKey
+from dpp.keys import NewKey
 
 KEY_ID: Final = rf"[0-9A-Za-z]{{{keys.KEY_ID_CHARS}}}"
 NO_KEY: Final = Problem("not-found", "the tenant has no such key")

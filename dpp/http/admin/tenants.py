@@ -20,11 +20,11 @@ from dpp.http.admin.desk import (
 from dpp.http.admin.views import Listing, tenant_view, with_key
 from dpp.http.admin.wire import TENANT, Change, NewTenantBody, PlanBody
 from dpp.http.problems import Problem, invalid
-from dpp.keys import SCOPES
+from dpp.keys import SCOPES, NewKey
 from dpp.logs import get_logger
 from dpp.money import ZERO
-from dpp.ports import NewKey, NewTenant, TenantExists
 from dpp.pricing import InputError
+from dpp.tenants import NewTenant, TenantExists
 
 FIRST_DEPOSIT = "first-deposit"  # its reference
 

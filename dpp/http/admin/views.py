@@ -7,8 +7,11 @@ from uuid import UUID
 
 from attrs import asdict, frozen
 
+from dpp.findings import Audit, Finding
 from dpp.http.views import BudgetView, budget_view
-from dpp.ports import Audit, Finding, Key, Node, Tenant
+from dpp.keys import Key
+from dpp.leases import Node
+from dpp.tenants import Tenant
 
 
 @frozen(slots=False)

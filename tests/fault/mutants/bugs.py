@@ -51,7 +51,7 @@ BUGS = (
     ),
     Bug(
         "an unknown COMMIT of a claim is forgotten",
-        "dpp/store/postgres.py",
+        "dpp/store/desk.py",
         'fault = ClaimUnknown if name == "claim_runs" else StoreUnavailable',
         "fault = StoreUnavailable",
         "tests/store/test_commit.py",

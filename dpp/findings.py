@@ -1,0 +1,88 @@
+"""Findings: what an audit says, and what becomes of what it found."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from attrs import frozen
+
+from dpp.auditing import Mark, Offence
+from dpp.resolutions import Unresolved
+
+
+@frozen
+class Verdict:
+    """One invariant of the audit: what it claims, and the first offenders (none = it holds).
+
+    `accepted`: how many more there are that an operator accepted as they are.
+    """
+
+    name: str
+    claim: str
+    offenders: tuple[Mapping[str, Any], ...]
+    accepted: int = 0
+
+
+@frozen
+class Finding:
+    """A finding: an invariant, whom it concerns, the evidence; once resolved, how and by whom."""
+
+    finding_id: UUID
+    invariant: str
+    subject: str
+    tenant_id: str | None
+    evidence: Mapping[str, Any]
+    opened_at: datetime
+    resolved_at: datetime | None = None
+    resolution: Mapping[str, Any] | None = None
+
+
+@frozen
+class Audit:
+    """One pass over one snapshot."""
+
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Say whether every invariant holds and no finding is open."""
+        return not self.findings and not any(verdict.offenders for verdict in self.verdicts)
+
+
+@frozen(kw_only=True)
+class AuditedPage:
+    """One look of the auditor, over one snapshot.
+
+    `marks`: of the tenants that moved, where they are now. `offences`: what no finding tells of
+    yet. `after`: where the next page begins, None = the pass is over.
+    """
+
+    marks: Mapping[str, Mark]
+    offences: tuple[Offence, ...]
+    after: str | None
+    findings_open: int
+
+
+@frozen
+class Resolved:
+    """The finding is resolved, as asked; `frozen`: its tenant still is, by another finding."""
+
+    finding: Finding
+    frozen: bool
+
+
+@frozen
+class ResolvedAlready:
+    """Somebody resolved the finding before, in another way."""
+
+    finding: Finding
+
+
+@frozen
+class FindingUnknown:
+    """There is no such finding."""
+
+
+ResolveOutcome: TypeAlias = Resolved | ResolvedAlready | FindingUnknown | Unresolved
