@@ -57,7 +57,12 @@ class Fence:
 
 def trusted_until(asked_at: float, lease_s: float) -> float:
     """Return until when, on the monotonic clock, a lease asked for at `asked_at` is trusted."""
-    return asked_at + lease_s - min(MARGIN_S, MARGIN_SHARE * lease_s)
+    return asked_at + lease_s - margin(lease_s)
+
+
+def margin(lease_s: float) -> float:
+    """Return how long before the end of its row a lease is let go, in seconds."""
+    return min(MARGIN_S, MARGIN_SHARE * lease_s)
 
 
 class Lapse(StrEnum):

@@ -25,7 +25,7 @@ from dpp.actors.clock import DatabaseClock
 from dpp.actors.supervisor import GiveUp, supervise
 from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
-from dpp.leases import MARGIN_S, Fence, NodeLease, trusted_until
+from dpp.leases import Fence, NodeLease, margin, trusted_until
 from dpp.logs import get_logger
 from dpp.metrics import succeeded, zombie_writes_refused_total
 from dpp.ports import Leases
@@ -131,7 +131,7 @@ async def tenure(
         if here.trust.cancelled_caught:
             # The store was silent. Our own stall is no outage: it ends long after trust did.
             late_s = trio.current_time() - here.trust.deadline
-            blameless = here.unanswered and late_s < MARGIN_S
+            blameless = here.unanswered and late_s < margin(lease_s)
             raise LeaseLapsed(f"lease {lease.lease_id}")
     finally:
         if blameless:
@@ -165,7 +165,7 @@ async def renew(
         await trio.sleep_until(ask_at)
         asked_at = trio.current_time()
         # Asked late, a silence is our own stall: no outage, whatever the store then does.
-        here.unanswered = asked_at - ask_at < MARGIN_S
+        here.unanswered = asked_at - ask_at < margin(lease_s)
         try:
             renewal = await store.renew_lease(here.lease, lease_s=lease_s)
         except StoreUnavailable as outage:

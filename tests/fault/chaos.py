@@ -3,8 +3,9 @@
     python -m tests.fault.chaos [--seconds S] [--seed N] [--nodes N] [--json]
 
 The seed and the log of faults are printed first. Every acknowledged run must end once and at its
-price, whatever was killed, frozen, cut or restarted meanwhile; two judges, one of them not DPP's
-own code, look at the books. Results stay in their rows here: the nodes share no store for others.
+price, whatever was killed, frozen, cut or restarted meanwhile; three judges, two of them not DPP's
+own code, look at the books and at what clients were told. Results stay in their rows here: the
+nodes share no store for others.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from dpp.store.bridge import Bridge, open_bridge
 from tests.cluster import Cluster, start_cluster
 from tests.node.load import Load
 from tests.node_process import NodeProcess, node_process
-from tests.oracle.money import violations
+from tests.oracle import history as told
+from tests.oracle import money
+from tests.oracle.history import History, read_facts
 
 LEASE_S = 4
 CONFIG = f"""
@@ -214,7 +217,7 @@ async def storm(cluster: Cluster, stack: ExitStack, given: argparse.Namespace) -
             raging.count(node)
         unknown = await load.replay(nodes[0].url)
         await load.check(nodes[0].url)
-        found = await bridge.run(partial(judge, cluster.host))
+        found = await bridge.run(partial(judge, cluster.host, load.history))
         audit = nodes[0].admin("GET", "/admin/v1/audit")
         spent, drift = await bridge.run(partial(sums, cluster.host))
     return {
@@ -225,6 +228,8 @@ async def storm(cluster: Cluster, stack: ExitStack, given: argparse.Namespace) -
         "asked": len(load.asked),
         "acknowledged": sum(asked.run_id is not None for asked in load.asked),
         "answers lost": load.lost,
+        "looks at runs": len(load.history.looks),
+        "looks at budgets": len(load.history.balances),
         "answers 503": load.refused,
         "unknown until replayed": unknown,
         "attempts retried": spent,
@@ -252,11 +257,13 @@ async def watch(url: str, node: NodeProcess, stop: trio.Event, moved: trio.Event
     moved.set()
 
 
-async def judge(host: str) -> list[Any]:
-    """Ask the judge that is not DPP's own."""
+async def judge(host: str, history: History) -> list[Any]:
+    """Ask the two judges that are not DPP's own."""
     connection = await asyncpg.connect(host=host, user="postgres", database="dpp")
     try:
-        return [str(one) for one in await violations(connection, None)]
+        facts = await read_facts(connection)
+        found = [*await money.violations(connection, None), *told.violations(history, facts)]
+        return [str(one) for one in found]
     finally:
         await connection.close()  # noqa: ASYNC102 - asyncio, where nobody cancels it
 
