@@ -255,4 +255,59 @@ BUGS = (
         "    if account.suspended or account.frozen:\n",
         "tests/core/test_admission.py",
     ),
+    Bug(
+        "a COMMIT whose connection was lost is taken for a failure",
+        "dpp/store/sqlstates.py",
+        '{"08000", "08003", "08006",',
+        '{"08000", "08006",',
+        "tests/store/test_commit.py",
+    ),
+    Bug(
+        "it is answered whatever COMMIT says",
+        "dpp/store/transactions.py",
+        "    await commit(connection)\n    at(",
+        "    try:\n        await commit(connection)\n    except Exception:\n        pass\n    at(",
+        "tests/store/test_commit.py",
+    ),
+    Bug(
+        "an unknown end is asked again under a fresh id",
+        "dpp/store/endings.py",
+        "    tenant_ids = sorted({end.tenant_id for end in batch})\n",
+        "    from uuid import uuid4\n"
+        "    from attrs import evolve\n"
+        "    batch = [evolve(end, ending_id=uuid4()) for end in batch]\n"
+        "    tenant_ids = sorted({end.tenant_id for end in batch})\n",
+        "tests/store/test_commit.py tests/store/test_contract.py",
+    ),
+    Bug(
+        "a batch's sums are read before the lock is had",
+        "sql/queries/lock_budgets.sql",
+        "select tenant_id, deposited, available,",
+        "select tenant_id, deposited,\n"
+        "       (select b.available from budgets b where b.tenant_id = budgets.tenant_id)"
+        " as available,",
+        "tests/store/test_races.py",
+    ),
+    Bug(
+        "a lease's runs are handed back before its row is gone",
+        "dpp/store/leases.py",
+        """\
+        await queries.end_lease.fetch(connection, lease_id=lease.lease_id)
+        if hand_back:
+            row = await queries.hand_back_lease.fetch_one(connection, lease_id=lease.lease_id)
+""",
+        """\
+        row = await queries.hand_back_lease.fetch_one(connection, lease_id=lease.lease_id)
+        await queries.end_lease.fetch(connection, lease_id=lease.lease_id)
+        if hand_back:
+""",
+        "tests/store/test_races.py",
+    ),
+    Bug(
+        "a cancel asks only a run that waits",
+        "sql/queries/ask_cancel.sql",
+        "where run_id = :run_id and tenant_id = :tenant_id",
+        "where run_id = :run_id and tenant_id = :tenant_id and lease_id is null",
+        "tests/store/test_contract.py",
+    ),
 )
