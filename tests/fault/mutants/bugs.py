@@ -174,7 +174,7 @@ BUGS = (
     Bug(
         "a replayed deposit credits twice",
         "dpp/ledger.py",
-        "    if earlier is not None:\n",
+        "    if read.earlier is not None:\n",
         "    if False:\n",
         "tests/core/test_ledger.py",
     ),
