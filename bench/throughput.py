@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench.node import Served, serve
@@ -67,7 +68,7 @@ def resident_kib(pid: int) -> int:
 
 def measure(
     served: Served, *, runs: int, batch: int, tenants: int, connections: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Submit and wait; returns the figures."""
     keys = [served.tenant(f"bench-{n}", "100000.00") for n in range(tenants)]
     bodies = [body(first, min(batch, runs - first)) for first in range(0, runs, batch)]

@@ -58,7 +58,7 @@ class Halving(Generic[Item]):
             bug: Exception = error
         except (StoreUnavailable, StoreBroken):
             raise
-        except Exception as error:  # noqa: BLE001 - one of the three broad catches: see the top
+        except Exception as error:  # noqa: BLE001 - whatever it is: see the top
             bug = error
         else:
             self.done += len(items)

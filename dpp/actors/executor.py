@@ -94,7 +94,7 @@ async def perform(attempt: Attempt, pack: AnyPack | None, result_max_bytes: int)
             if ctx.cancelled.is_set():
                 return CanceledWhileRunning(ctx.charged)
             return completed(result, ctx.charged, result_max_bytes)
-    except BaseException as raised:  # noqa: BLE001 - one of the three broad catches: see the top
+    except BaseException as raised:  # noqa: BLE001 - whatever it is: see the top
         error = telling(raised)
     return failed(attempt, error)  # noqa: ASYNC910
 
