@@ -18,7 +18,7 @@ lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe 
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
-	@echo "make test    every test; ARGS='-k intake' picks some"
+	@echo "make test    every test, one a core at once (JOBS=1: one); ARGS='-k intake' picks some"
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
@@ -33,7 +33,8 @@ demo: env
 	@$(bin)/dpp demo $(ARGS)
 
 test: env
-	@$(bin)/python -m pytest $(if $(REPORT),--junitxml='$(REPORT)') $(ARGS)
+	@scripts/test-programs
+	@$(bin)/python -m pytest --numprocesses $(or $(JOBS),auto) --maxprocesses 8 --dist worksteal $(if $(REPORT),--junitxml='$(REPORT)') $(ARGS)
 
 lint: env
 	@REPORT='$(REPORT)' scripts/lint

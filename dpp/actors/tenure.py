@@ -13,6 +13,7 @@ exception: the same, since a run that crashes its node must not be retried for e
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from math import inf
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -65,6 +66,7 @@ class Tenure:
     attempts: Attempts
     trust: trio.CancelScope
     unanswered: bool = False  # the last renewal that was asked
+    let_go_at: float = inf  # runs may take a while longer to unwind
 
     def lost(self) -> None:
         """End the tenure: the row is gone, whatever the deadline says."""
@@ -121,6 +123,7 @@ async def tenure(
     try:
         with here.trust:
             async with trio.open_nursery() as upkeep:
+                upkeep.start_soon(note_end, here)
                 upkeep.start_soon(renew, store, here, standing.clock, lease_s, heartbeat_s)
                 if not standing.earlier_gone.is_set():
                     clear = partial(end_earlier, store, here.lease, standing.earlier_gone)
@@ -130,7 +133,7 @@ async def tenure(
             blameless = True  # inside the scope: not reached when trust ran out
         if here.trust.cancelled_caught:
             # The store was silent. Our own stall is no outage: it ends long after trust did.
-            late_s = trio.current_time() - here.trust.deadline
+            late_s = here.let_go_at - here.trust.deadline
             blameless = here.unanswered and late_s < margin(lease_s)
             raise LeaseLapsed(f"lease {lease.lease_id}")
     finally:
@@ -153,6 +156,14 @@ async def take(store: Leases, standing: Standing, lease: NodeLease, lease_s: flo
     standing.attempts.forsaken.clear()  # fences of leases that are over
     standing.first_lease.set()
     log.info("lease taken", lease_id=str(lease.lease_id), node_id=lease.node_id)
+
+
+async def note_end(here: Tenure) -> None:
+    """Note when the loop came to end the tenure, however long its runs then take to be gone."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        here.let_go_at = trio.current_time()
 
 
 async def renew(

@@ -31,6 +31,7 @@ class Work:
     began_at: list[float] = field(factory=list)
     cut_at: list[float] = field(factory=list)
     sleep_s: float = 3000.0
+    cleanup_s: float = 0.0
 
     async def __call__(self, _: Ctx, __: object) -> object:
         self.began_at.append(trio.current_time())
@@ -38,6 +39,8 @@ class Work:
             await trio.sleep(self.sleep_s)
         except trio.Cancelled:
             self.cut_at.append(trio.current_time())
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.cleanup_s)
             raise
         return "done"
 
@@ -60,9 +63,9 @@ class Node:
 
 
 @asynccontextmanager
-async def working(sleep_s: float = 3000.0) -> AsyncIterator[Node]:
+async def working(sleep_s: float = 3000.0, cleanup_s: float = 0.0) -> AsyncIterator[Node]:
     """Run a node without its reaper, so that what is taken back is seen; one run is in work."""
-    work = Work(sleep_s=sleep_s)
+    work = Work(sleep_s=sleep_s, cleanup_s=cleanup_s)
     world = World(packs={"work": work})
     await world.tenant()
     submission = asked(pack_type="work", timebox_s=3600)
@@ -195,6 +198,19 @@ async def test_an_outage_of_95_s_is_handed_back_free(autojump_clock: MockClock, 
         assert len(node.work.began_at) == 2
         assert len(node.world.store.rows.leases) == 1
         assert node.world.standing.owed == set()
+
+
+async def test_an_outage_is_one_although_a_pack_takes_its_time_to_end(
+    autojump_clock: MockClock,
+) -> None:
+    async with working(cleanup_s=5) as node:
+        node.world.store.faults.down = True
+        await trio.sleep(LEASE_S + 30)
+        node.world.store.faults.down = False
+        await trio.sleep(2)
+
+        assert node.work.cut_at == [TRUST_S]
+        assert (len(node.work.began_at), node.attempts_spent) == (2, 0)
 
 
 async def test_a_short_outage_ends_nothing(autojump_clock: MockClock) -> None:
