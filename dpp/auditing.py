@@ -22,6 +22,7 @@ CONSERVE: Final = "01_budgets_conserve"
 EQUAL_LEDGER: Final = "02_budgets_equal_ledger"
 UNRESOLVED: Final = "03_held_is_unresolved"
 LIVE_OR_ENDED: Final = "04_live_or_ended"
+PRESENT: Final = "08_results_present"
 USAGE: Final = "09_usage_equals_endings"
 TOTALS: Final = "10_totals_conserve"
 PARTS: Final = ("deposited", "available", "held", "spent")

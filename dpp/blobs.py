@@ -71,14 +71,14 @@ class BlobKey:
         assert not isinstance(self.created_on, datetime), "a day: its zone is settled"
 
     @classmethod
-    def of(cls, tenant_id: str, created_at: datetime, fence: Fence) -> "BlobKey":
+    def of(cls, tenant_id: str, created_at: datetime, whose: Fence | Attempt) -> "BlobKey":
         """Return the key of an attempt: every node derives the same one, whatever its time zone."""
         assert created_at.tzinfo is not None, "another node would derive another day"
         return cls(
             tenant_id=tenant_id,
             created_on=created_at.astimezone(UTC).date(),
-            run_id=fence.run_id,
-            lease_epoch=fence.lease_epoch,
+            run_id=whose.run_id,
+            lease_epoch=whose.lease_epoch,
         )
 
     @property
@@ -166,6 +166,15 @@ class PutConflict:
     """Another object lies under the key; it was left as it is, and ours is not stored."""
 
     there: Metadata | NotVerified
+
+
+@frozen(kw_only=True)
+class Pointer:
+    """What an ending says of its object: the attempt's key, the name it wrote down, the digest."""
+
+    key: BlobKey
+    name: str
+    sha256: bytes
 
 
 @frozen
@@ -307,6 +316,19 @@ def belongs(found: Found, fence: Fence, max_cost: Micros) -> Found | NotVerified
     if not 0 <= there.cost <= max_cost:
         return NotVerified(f"it says a cost of {there.cost} micros, the reserve is {max_cost}")
     return found
+
+
+def astray(pointer: Pointer, there: Looked) -> str | None:
+    """Say what is wrong with what an ending points to; None = it is there."""
+    if pointer.name != pointer.key.name:
+        return f"its ending names {pointer.name}, its key is {pointer.key.name}"
+    if isinstance(there, Missing):
+        return "there is no object under its key"
+    if isinstance(there, NotVerified):
+        return there.why
+    if there.metadata.sha256 != pointer.sha256:
+        return f"its object has SHA-256 {there.metadata.sha256.hex()}"
+    return None
 
 
 def _seal(strings: Mapping[str, str]) -> str:

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from dpp.auditing import Mark, Offence
+from dpp.auditing import PRESENT, Mark, Offence
 from dpp.resolutions import Unresolved
 
 
@@ -38,12 +38,33 @@ class Finding:
     resolution: Mapping[str, Any] | None = None
 
 
+@frozen(kw_only=True)
+class Sample:
+    """What a look at some objects of large results said.
+
+    `could_not_ask`: why the store gave no answer, which says nothing of any object.
+    """
+
+    looked: int = 0
+    astray: tuple[Mapping[str, Any], ...] = ()
+    could_not_ask: str | None = None
+
+
 @frozen
 class Audit:
-    """One pass over one snapshot."""
+    """One pass over one snapshot, and a look at some large results."""
 
     verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
+    sample: Sample = Sample()
+
+    def sampled(self, sample: Sample) -> "Audit":
+        """Return the audit with what a sample of large results said: its strays offend too."""
+        verdicts = [
+            evolve(one, offenders=one.offenders + sample.astray) if one.name == PRESENT else one
+            for one in self.verdicts
+        ]
+        return Audit(tuple(verdicts), self.findings, sample)
 
     @property
     def ok(self) -> bool:

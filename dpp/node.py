@@ -238,7 +238,7 @@ async def live(  # the parts of a node
             packs=house.registry.pack_types,
             invariants=[invariant.name for invariant in invariants()],
         )
-        admin = admin_app(Desk(store, config.plans, secrets.token_bytes), token)
+        admin = admin_app(Desk(store, house.blobs, config.plans, secrets.token_bytes), token)
         inside = await operating.start(
             management.serve, admin, sockets.management, operating, drained
         )

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
-from dpp.blobs import Attempt
+from dpp.blobs import Attempt, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
@@ -282,6 +282,10 @@ class Admin(Protocol):
     async def list_nodes(self) -> list[Node]: ...
 
     async def audit(self) -> Audit: ...
+
+    async def sample_results(self, limit: int) -> list[Pointer]:
+        """Return where some large results must lie: those that follow a random one."""
+        ...
 
 
 class Store(

@@ -335,6 +335,8 @@ ALTER TABLE ONLY dpp.usage_days
 
 CREATE INDEX api_keys_of_tenant ON dpp.api_keys USING btree (tenant_id);
 
+CREATE INDEX endings_large ON dpp.endings USING btree (run_id) WHERE (result_key IS NOT NULL);
+
 CREATE UNIQUE INDEX findings_open ON dpp.findings USING btree (invariant, subject) WHERE (resolved_at IS NULL);
 
 CREATE INDEX live_runs_leases ON dpp.live_runs USING btree (tenant_id, lease_id) WHERE (lease_id IS NOT NULL);

@@ -18,7 +18,7 @@ import trio
 from dpp import admission, ledger, settlement
 from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
 from dpp.auditing import Mark, Offence
-from dpp.blobs import Attempt
+from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
@@ -754,6 +754,25 @@ class FakeStore:
 
     async def audit(self) -> Audit:
         return await self.faults.run("audit", lambda: fake_audit.audit(self.rows))
+
+    async def sample_results(self, limit: int) -> list[Pointer]:
+        def body() -> list[Pointer]:
+            large = [
+                Pointer(
+                    key=BlobKey.of(
+                        asked.tenant_id, self.rows.submissions[run_id].created_at, whose
+                    ),
+                    name=row.ending.result.key,
+                    sha256=row.ending.result.sha256,
+                )
+                for run_id, row in sorted(self.rows.endings.items())
+                if isinstance(row.ending.result, StoredResult)
+                for asked in [self.rows.submissions[run_id].asked]
+                for whose in [Attempt(run_id, row.ending.lease_epoch)]
+            ]
+            return large[:limit]
+
+        return await self.faults.run("sample_results", body)
 
     def _write_key(self, key: NewKey) -> None:
         lives = None if key.lives_s is None else self.now() + timedelta(seconds=key.lives_s)

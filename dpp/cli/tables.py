@@ -149,6 +149,11 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
             out.say(f"{one.get('name')}: and {len(offenders) - OFFENDERS_SHOWN} more")
     for finding in audit.get("findings", ()):
         out.say(f"open finding: {_line(_named(finding))}")
+    sample: Mapping[str, Any] = audit.get("large_results") or {}
+    if sample.get("looked"):
+        out.say(f"large results looked at: {sample['looked']}")
+    if sample.get("could_not_ask"):
+        out.say(f"large results: the store could not be asked: {sample['could_not_ask']}")
     holding = sum(1 for row in rows if row[1] == "yes")
     verdict = "ok" if audit.get("ok") else "NOT ok"
     out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold")

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
-from dpp.blobs import Attempt
+from dpp.blobs import Attempt, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.faults import StoreBroken, StoreUnavailable
@@ -456,6 +456,11 @@ class PostgresStore:
     async def audit(self) -> Audit:
         """Ask every invariant, on a connection that can only read."""
         return await self._desk.ask("audit", self._desk.auditor, audits.audit, wall_s=AUDIT_WALL_S)
+
+    async def sample_results(self, limit: int) -> list[Pointer]:
+        """Return where some large results must lie."""
+        verb = partial(storing.sample, limit=limit)
+        return await self._desk.ask("sample_results", self._desk.read, verb)
 
     async def close(self) -> None:
         """Drop every idle connection."""

@@ -1,15 +1,16 @@
 """Runs whose result goes to the blob store: the mark, what was left with it, and what must stay."""
 
+import random
 from collections.abc import Sequence
 from uuid import UUID
 
-from dpp.blobs import Attempt
+from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.claims import LeftStoring
 from dpp.leases import Fence
 from dpp.money import Micros
 from dpp.store import reads
 from dpp.store.connections import Connection
-from dpp.store.queries import queries
+from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
 
 
@@ -48,6 +49,28 @@ async def kept_objects(connection: Connection, attempts: Sequence[Attempt]) -> f
         lease_epochs=[attempt.lease_epoch for attempt in attempts],
     )
     return frozenset(Attempt(row["run_id"], row["lease_epoch"]) for row in rows)
+
+
+async def sample(connection: Connection, limit: int) -> list[Pointer]:
+    """Return where some large results must lie: those that follow a random moment, then the first.
+
+    Run ids begin with the time, so a number between the first and the last is such a moment.
+    """
+    span = await queries.large_results_span.fetch_one(connection)
+    if span is None:
+        return []
+    moment = UUID(int=random.randint(span["first"].int, span["last"].int))  # noqa: S311  # no secret
+    later = await queries.large_results.fetch(connection, first=moment, limit=limit)
+    left = limit - len(later)
+    first = await queries.large_results.fetch(connection, first=span["first"], limit=left)
+    return [pointer(row) for row in {row["run_id"]: row for row in (*later, *first)}.values()]
+
+
+def pointer(row: Row) -> Pointer:
+    """Read what an ending says of its object."""
+    attempt = Attempt(row["run_id"], row["lease_epoch"])
+    key = BlobKey.of(row["tenant_id"], row["created_at"], attempt)
+    return Pointer(key=key, name=row["result_key"], sha256=row["result_sha256"])
 
 
 async def store_id(connection: Connection, name: str) -> UUID | None:

@@ -224,6 +224,8 @@ create table stores (                          -- which stores of results hold w
   store_id uuid not null,                      -- written into the store too: another directory would answer "missing"
   constraint stores_pk primary key (name));
 
+create index endings_large on endings (run_id) where result_key is not null; -- the audit samples them
+
 create unique index findings_open on findings (invariant, subject) where resolved_at is null;
 
 create trigger submissions_append_only before update or delete on submissions for each row execute function dpp.refuse_change();

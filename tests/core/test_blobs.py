@@ -18,8 +18,12 @@ from dpp.blobs import (
     CouldNotAsk,
     Found,
     Label,
+    Looked,
     Metadata,
+    Missing,
     NotVerified,
+    Pointer,
+    astray,
     attempt_in,
     belongs,
     describe,
@@ -53,6 +57,27 @@ metadata_values = st.builds(
 
 def checked(key: BlobKey = KEY, body: bytes = BODY) -> Metadata | NotVerified:
     return verify(to_strings(METADATA), key, length=len(body), sha256=sha256(body).digest())
+
+
+@pytest.mark.parametrize(
+    ("there", "wrong"),
+    [
+        (Found(METADATA), None),
+        (Found(evolve(METADATA, sha256=b"\x07" * 32)), "its object has SHA-256 0707"),
+        (Missing(), "there is no object under its key"),
+        (NotVerified("torn"), "torn"),
+    ],
+)
+def test_what_an_ending_points_to_is_there_or_it_is_said_why_not(
+    there: Looked, wrong: str | None
+) -> None:
+    why = astray(Pointer(key=KEY, name=KEY.name, sha256=METADATA.sha256), there)
+    assert why == wrong if wrong is None else why is not None and why.startswith(wrong)
+
+
+def test_an_ending_that_names_another_object_than_its_attempts_is_astray() -> None:
+    pointer = Pointer(key=KEY, name="elsewhere", sha256=METADATA.sha256)
+    assert "its ending names elsewhere" in str(astray(pointer, Found(METADATA)))
 
 
 def test_a_key_names_tenant_day_run_and_epoch() -> None:

@@ -20,6 +20,7 @@ from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
 from dpp.http.admin.desk import Desk
 from dpp.keys import SCOPES
 from tests.conftest import PLANS
+from tests.fake_blobs import FakeBlobs
 from tests.http.server import Wire, get, request
 from tests.http.test_bad_http import REFUSED
 from tests.http.test_connection import drip
@@ -61,7 +62,7 @@ class Admin:
 @pytest.fixture
 async def admin(store: PostgresStore) -> AsyncIterator[Admin]:
     """Run the management listener on the test's store."""
-    app = admin_app(Desk(store, PLANS, secrets.token_bytes), TOKEN)
+    app = admin_app(Desk(store, FakeBlobs(), PLANS, secrets.token_bytes), TOKEN)
     stopping = trio.Event()
     with trio.fail_after(60):
         async with trio.open_nursery() as handlers:

@@ -46,6 +46,40 @@ async def test_a_large_result_lies_in_the_data_directory_and_its_run_names_it(
     await books.judge()
 
 
+async def test_the_audit_looks_at_objects_and_says_which_are_gone(fresh_node: StartNode) -> None:
+    node = fresh_node()
+    async with connected(node.url, node.tenant("acme")) as client:
+        runs = [await client.submitted(inputs={"message": MESSAGE}) for _ in range(3)]
+        for run in runs:
+            await client.ended(run["run_id"])
+    before = await trio.to_thread.run_sync(node.admin, "GET", "/admin/v1/audit")
+    gone = runs[0]["run_id"]
+    (found,) = (node.data_dir / "blobs").rglob(f"{gone}/1")
+    found.unlink()
+
+    after = await trio.to_thread.run_sync(node.admin, "GET", "/admin/v1/audit")
+
+    (offended,) = [one for one in after["invariants"] if one["offenders"]]
+    assert offended["name"] == "08_results_present"
+    assert [offender["run_id"] for offender in offended["offenders"]] == [gone]
+    assert (before["ok"], after["ok"]) == (True, False)
+    assert before["large_results"] == after["large_results"] == {"looked": 3, "could_not_ask": None}
+
+
+async def test_an_audit_while_the_store_cannot_be_asked_says_so(fresh_node: StartNode) -> None:
+    node = fresh_node()
+    async with connected(node.url, node.tenant("acme")) as client:
+        await client.ended((await client.submitted(inputs={"message": MESSAGE}))["run_id"])
+    (node.data_dir / "blobs").rename(node.data_dir / "moved")
+
+    audit = await trio.to_thread.run_sync(node.admin, "GET", "/admin/v1/audit")
+
+    assert audit["ok"] is True
+    assert audit["large_results"]["looked"] == 0
+    assert "ENOENT" in audit["large_results"]["could_not_ask"]
+    (node.data_dir / "moved").rename(node.data_dir / "blobs")
+
+
 async def test_a_node_on_another_store_than_its_database_refuses_to_start(
     fresh_node: StartNode,
 ) -> None:

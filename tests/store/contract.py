@@ -33,7 +33,7 @@ from dpp.admission import (
     TenantSuspended,
     Window,
 )
-from dpp.blobs import Attempt
+from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.cancels import CancelAsked, Ended, RunUnknown
 from dpp.claims import Claimed, Seen, Turn
 from dpp.findings import Finding
@@ -1838,6 +1838,21 @@ class LargeResultContract:
 
         assert await store.kept_objects([*kept, *lost]) == kept
         assert await store.kept_objects([]) == frozenset()
+
+    async def test_a_sample_names_what_endings_point_to(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        assert await store.sample_results(10) == []
+        ended, inline = [await begin(store, lease) for _ in range(2)]
+        key = BlobKey.of("acme", ended.created_at, ended.fence)
+        await end_one(store, ended, Completed(StoredResult(key.name, b"\x07" * 32), Micros(5)))
+        await end_one(store, inline)
+
+        (pointer,) = await store.sample_results(10)
+
+        assert pointer == Pointer(key=key, name=key.name, sha256=b"\x07" * 32)
+        assert await store.sample_results(0) == []
 
     async def test_a_store_is_known_by_the_first_id_that_was_kept(self, world: World) -> None:
         store = world.store

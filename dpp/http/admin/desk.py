@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 from quart import Response, request
 
+from dpp.blobs import Blobs
 from dpp.faults import StoreUnavailable
 from dpp.http import cursors
 from dpp.http.answers import NO_STORE, Answer
@@ -49,6 +50,7 @@ class Desk:
     """What the resources work with. `random_bytes` makes keys."""
 
     store: Admin
+    blobs: Blobs
     plans: Plans
     random_bytes: Callable[[int], bytes]
 

@@ -88,12 +88,21 @@ class ResolvedView:
 
 
 @frozen(slots=False)
+class SampleView:
+    """How many objects of large results were looked at, and why no more of them."""
+
+    looked: int
+    could_not_ask: str | None
+
+
+@frozen(slots=False)
 class AuditView:
     """One pass over the books."""
 
     ok: bool
     invariants: Sequence[InvariantView]
     findings: Sequence[FindingView]
+    large_results: SampleView
 
 
 @frozen(slots=False)
@@ -162,6 +171,7 @@ def audit_view(audit: Audit) -> AuditView:
         audit.ok,
         [InvariantView(one.name, one.claim, one.offenders, one.accepted) for one in audit.verdicts],
         [finding_view(one) for one in audit.findings],
+        SampleView(audit.sample.looked, audit.sample.could_not_ask),
     )
 
 
