@@ -24,6 +24,9 @@ import msgspec
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
+from dpp.advice import advise
+from dpp.repeats import Repeats
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
@@ -155,7 +158,9 @@ def _configure(level: int, style: str, stream: TextIO | None, secrets: Iterable[
         processors=[
             merge_contextvars,
             structlog.processors.add_log_level,
+            Repeats(),
             _add_origin,
+            advise,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             cleaner,

@@ -180,6 +180,6 @@ def tell(pack_type: str, outcome: Outcome, settlement: Settlement) -> None:
         case LeaseLost():
             log.warning("attempt was lost before it was settled")
         case Quarantined():
-            log.error("run quarantined: an operator must resolve its finding")
+            log.error("run quarantined")
         case _:
             assert_never(settlement)

@@ -1,0 +1,126 @@
+"""What a line of the log says beyond what failed: what DPP did about it, and what to do.
+
+One table for every line of a warning or worse, so that the words stand beside each other. Where
+nothing has to be done, the remedy says so.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+from structlog.typing import EventDict
+
+AUDIT: Final = "dpp audit list; docs/runbooks/audit-required.md"
+REPORT: Final = "It is a bug of DPP: report this line."
+LOOK_AT_PACK: Final = "None here: it is the pack's."
+NOTHING: Final = "None, unless it goes on."
+
+
+@frozen
+class Advice:
+    """What was done, and what an operator should do."""
+
+    did: str
+    remedy: str
+
+
+SET_ASIDE: Final = Advice(
+    "The transaction was rolled back. The run is set aside, its hold kept, with a finding; new "
+    "submissions of its tenant are refused, all else goes on.",
+    AUDIT,
+)
+RECOVERED: Final = Advice("Nothing was charged for the attempt that was lost.", NOTHING)
+ANSWERED_500: Final = Advice("The request was answered 500, the node goes on.", REPORT)
+CLOSED: Final = Advice("This connection was closed, the node goes on.", REPORT)
+
+ADVICE: Final[Mapping[str, Advice]] = {
+    # money
+    "AUDIT_REQUIRED": Advice(
+        "A finding is open, nothing was corrected. If it is of a tenant's books, its new "
+        "submissions are refused; accepted runs go on.",
+        AUDIT,
+    ),
+    "batch refused": Advice("It was rolled back and is tried again in halves.", REPORT),
+    "submission refused": Advice("It was answered 500; nothing was written or held.", REPORT),
+    "ending refused": SET_ASIDE,
+    "recovery refused": SET_ASIDE,
+    "reconciling refused": SET_ASIDE,
+    "cancel refused": SET_ASIDE,
+    "run quarantined": SET_ASIDE,
+    # attempts
+    "attempt was lost before it was settled": RECOVERED,
+    "run requeued": RECOVERED,
+    "run taken back": RECOVERED,
+    "run rolled forward": Advice(
+        "Its result was stored and verified: it was settled at the cost stored with it.", NOTHING
+    ),
+    "pack raised": Advice("The run is FAILED at its charges or the minimum fee.", LOOK_AT_PACK),
+    "pack not loaded": Advice(
+        "The node works without it, and refuses submissions of it.", "Mend the pack and restart."
+    ),
+    # the lease
+    "heartbeat unanswered": Advice(
+        "It is asked again; runs are cancelled when the lease ends without an answer.",
+        "Look at PostgreSQL and the way to it.",
+    ),
+    "lease lost": Advice(
+        "Its runs were cancelled and are retried, an attempt spent; a new lease is taken.",
+        "Look for what stopped this node for so long: CPU, memory, a suspended machine.",
+    ),
+    "claim unknown": Advice("It is asked again until it is known; none is worked on.", NOTHING),
+    "ghosts handed back": Advice("Runs that nobody worked on wait again, free.", NOTHING),
+    # stores
+    "store unavailable": Advice(
+        "It is asked again; until then submissions are answered 503 and nothing is held.",
+        "Look at PostgreSQL and the way to it.",
+    ),
+    "no connection": Advice(
+        "It is tried again; until then nothing is claimed or taken in.",
+        "Mend what the database says: role, password, rights, database.url.",
+    ),
+    "waited in vain": Advice(
+        "Those submissions were answered 503 or wait, other tenants go on.",
+        "Look in pg_stat_activity for who holds this tenant's rows.",
+    ),
+    "blob store could not be asked": Advice(
+        "Nothing is decided about this run; after reconcile.store_wait_s a finding is opened.",
+        "Look at the directory, its disk and who may write there.",
+    ),
+    "another object lies where the result belongs": Advice(
+        "It was left as it is; the run is retried free, under another key.", REPORT
+    ),
+    # PostgreSQL, where the node runs it
+    "postgres cannot be started": Advice("It is tried again.", "Look at memory and processes."),
+    "postgres ended": Advice("It is started again; submissions are answered 503.", NOTHING),
+    "postgres does not stop": Advice("It is told more firmly.", NOTHING),
+    "disk full: postgres not started": Advice(
+        "It is tried again; submissions are answered 503, nothing is lost.", "Free space there."
+    ),
+    "postgres of an earlier node found, stopping it": Advice("It is stopped first.", NOTHING),
+    "backends without a postmaster found": Advice("They are waited for.", NOTHING),
+    "postgres lines left out": Advice("PostgreSQL said more than is copied here.", NOTHING),
+    # the process
+    "actor crashed": Advice("It was started again; money is safe in the database.", REPORT),
+    "actor gave up": Advice(
+        "The node drains and exits with status 1; its runs are handed back.", REPORT
+    ),
+    "an operation failed after its waiter had gone": Advice(
+        "It was rolled back; who asked had left.", REPORT
+    ),
+    "request failed": ANSWERED_500,
+    "admin request failed": ANSWERED_500,
+    "an answer could not be written": ANSWERED_500,
+    "an app failed": ANSWERED_500,
+    "connection failed": CLOSED,
+    "management connection failed": CLOSED,
+}
+
+
+def advise(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put `did` and `remedy` on a line of a warning or worse."""
+    if event["level"] not in {"debug", "info"}:
+        advice = ADVICE.get(event["event"])
+        if advice is not None:
+            event.setdefault("did", advice.did)
+            event.setdefault("remedy", advice.remedy)
+    return event
