@@ -81,6 +81,12 @@ class World:
     packs: Mapping[str, Execute] = field(factory=dict)
     node_id: str = "node-1"
     concurrency: int = 50
+    lease_s: float = LEASE_S
+    heartbeat_s: float = HEARTBEAT_S
+    interval_s: float = INTERVAL_S
+    drain_s: float = DRAIN_S
+    store_wait_s: float = STORE_WAIT_S
+    new_line: Callable[[FakeStore], Line] = Line
     stopping: Stopping = field(factory=Stopping)
     ring: Ring = field(factory=lambda: Ring(Random(SEED)))
     submissions: IntakeDesk = field(factory=lambda: IntakeDesk(2, 1000))
@@ -94,22 +100,34 @@ class World:
     calm: Calm = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.line = Line(self.store)
+        self.line = self.new_line(self.store)
         self.rounds = Rounds(self.ring)
         self.attempts = Attempts(self.rounds.freed)
         self.standing = Standing(self.node_id, self.attempts)
         self.board = Watchboard(self.attempts.executes)
-        self.calm = Calm(LEASE_S, INTERVAL_S, answered_at=trio.current_time())
+        self.calm = Calm(self.lease_s, self.interval_s, answered_at=trio.current_time())
         self.delivery = Delivery(
             store=self.line,
             blobs=self.blobs,
             inline_max_bytes=INLINE_MAX_BYTES,
-            wait_s=STORE_WAIT_S,
+            wait_s=self.store_wait_s,
         )
 
     def restarted(self) -> World:
         """Return another life of the same node: all that was in memory is forgotten."""
-        return World(self.store, self.blobs, self.packs, self.node_id, self.concurrency)
+        return World(
+            self.store,
+            self.blobs,
+            self.packs,
+            self.node_id,
+            self.concurrency,
+            self.lease_s,
+            self.heartbeat_s,
+            self.interval_s,
+            self.drain_s,
+            self.store_wait_s,
+            self.new_line,
+        )
 
     @property
     def registry(self) -> Registry:
@@ -173,9 +191,9 @@ class World:
             self.stopping.hurrying,
             claim,
             self.stopping.after,
-            drain_s=DRAIN_S,
-            lease_s=LEASE_S,
-            heartbeat_s=HEARTBEAT_S,
+            drain_s=self.drain_s,
+            lease_s=self.lease_s,
+            heartbeat_s=self.heartbeat_s,
         )
 
     async def reap(self) -> None:
@@ -183,9 +201,9 @@ class World:
             self.line,
             self.standing.earlier_gone,
             self.calm,
-            interval_s=INTERVAL_S,
+            interval_s=self.interval_s,
             scan_limit=100,
-            lease_s=LEASE_S,
+            lease_s=self.lease_s,
         )
 
     async def reconcile(self) -> None:
@@ -193,10 +211,10 @@ class World:
             store=self.line,
             blobs=self.blobs,
             scan_limit=100,
-            lease_s=LEASE_S,
-            store_wait_s=STORE_WAIT_S,
+            lease_s=self.lease_s,
+            store_wait_s=self.store_wait_s,
         )
-        await reconciler(reconciling, interval_s=INTERVAL_S)
+        await reconciler(reconciling, interval_s=self.interval_s)
 
     async def follow(self) -> None:
         await follower(self.line, self.attempts, self.board, self.stopping.draining)

@@ -1,0 +1,1 @@
+"""Several nodes in one process on a clock that jumps: seeded faults, one judge, the same trace."""
