@@ -68,6 +68,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "Look for what stopped this node for so long: CPU, memory, a suspended machine.",
     ),
     "claim unknown": Advice("It is asked again until it is known; none is worked on.", NOTHING),
+    "ghost not handed back": Advice("It is left to the reaper, once the lease is over.", REPORT),
     "ghosts handed back": Advice("Runs that nobody worked on wait again, free.", NOTHING),
     # stores
     "store unavailable": Advice(

@@ -12,7 +12,7 @@ that is a cent short stays the same offence however much is spent meanwhile.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
@@ -240,8 +240,9 @@ def without_past_days(mark: Mark) -> Mark:
     """Return the mark without days that are over: they agreed, and no ending is added to them."""
     if not mark.days:
         return mark
-    last = max(mark.days)
-    return evolve(mark, days={last: mark.days[last]}, since=last)
+    kept = sorted(mark.days)[-2:]  # a clock that goes back over midnight adds to the day before
+    since = min(kept[0], kept[-1] - timedelta(days=1))
+    return evolve(mark, days={day: mark.days[day] for day in kept}, since=since)
 
 
 # ── judging ──────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from dpp import config as configuration
 from dpp import datadir, failpoints, logs, metrics
 from dpp.actors.attempts import Attempts
 from dpp.actors.auditor import Auditor, auditor
+from dpp.actors.batches import Refusals
 from dpp.actors.claimer import Rounds, claimer
 from dpp.actors.delivery import Delivery
 from dpp.actors.executor import execute
@@ -164,6 +165,8 @@ class House:
     blobs: DirectoryBlobs
     delivery: Delivery
     calm: Calm
+    reaping: Refusals
+    reconciling: Reconciler
 
     @classmethod
     def build(
@@ -202,6 +205,14 @@ class House:
                 config.lease.lease_s,
                 config.reaper.interval_s,
                 answered_at=trio.current_time(),
+            ),
+            reaping=Refusals(),
+            reconciling=Reconciler(
+                store=store,
+                blobs=blobs,
+                scan_limit=config.reconcile.scan_limit,
+                lease_s=config.lease.lease_s,
+                store_wait_s=config.reconcile.store_wait_s,
             ),
         )
 
@@ -277,6 +288,7 @@ async def reap(house: House) -> None:
         house.store,
         house.standing.earlier_gone,
         house.calm,
+        house.reaping,
         interval_s=house.config.reaper.interval_s,
         scan_limit=house.config.reaper.scan_limit,
         lease_s=house.config.lease.lease_s,
@@ -289,15 +301,8 @@ async def audit(house: House) -> None:
 
 
 async def reconcile(house: House) -> None:
-    """Run the reconciler with this node's numbers."""
-    work = Reconciler(
-        store=house.store,
-        blobs=house.blobs,
-        scan_limit=house.config.reconcile.scan_limit,
-        lease_s=house.config.lease.lease_s,
-        store_wait_s=house.config.reconcile.store_wait_s,
-    )
-    await reconciler(work, interval_s=house.config.reconcile.interval_s)
+    """Run the reconciler; what it waits for outlives its crashes."""
+    await reconciler(house.reconciling, interval_s=house.config.reconcile.interval_s)
 
 
 async def follow(house: House) -> None:

@@ -343,6 +343,8 @@ CREATE INDEX live_runs_leases ON dpp.live_runs USING btree (tenant_id, lease_id)
 
 CREATE INDEX live_runs_queue ON dpp.live_runs USING btree (tenant_id, priority, available_at) WHERE (lease_id IS NULL);
 
+CREATE INDEX live_runs_storing ON dpp.live_runs USING btree (run_id) WHERE storing;
+
 CREATE INDEX live_runs_unstarted ON dpp.live_runs USING btree (expires_at) WHERE ((lease_id IS NULL) AND (lease_epoch = 0));
 
 CREATE INDEX transfers_refunds ON dpp.transfers USING btree (run_id) WHERE (kind = 'refund'::text);

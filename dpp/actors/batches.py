@@ -5,7 +5,8 @@ row that the database refuses. It is asked again in halves, down to the item tha
 
 A broken store (schema, grants) refuses everything, and no item is to blame: it goes through. But
 one broken page refuses one item, which must not stop the actors of every node in turn. So that is
-asked in halves too: where others commit, it was the item.
+asked in halves too: where others commit, it was the item. Where nobody else is there to tell, the
+first few are taken for items, and then it is the store.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +27,16 @@ BROKEN_MAX = 3  # items refused alone while none was committed: it is the store
 log = get_logger(__name__)
 
 
-async def commit(ask: Ask[Item], items: Sequence[Item], alone: Alone[Item]) -> None:
+@define(eq=False)
+class Refusals:
+    """Broken pages that an actor met since it last committed; it outlives batches and crashes."""
+
+    in_a_row: int = 0
+
+
+async def commit(
+    ask: Ask[Item], items: Sequence[Item], alone: Alone[Item], refusals: Refusals
+) -> None:
     """Have all `items` committed by `ask`, which deals with a whole batch or raises.
 
     `alone` deals with an item that is refused by itself, given the bug. Outages go through: what
@@ -35,9 +45,13 @@ async def commit(ask: Ask[Item], items: Sequence[Item], alone: Alone[Item]) -> N
     assert items
     halving = Halving(ask, alone)
     await halving.commit(items)
+    if halving.done:
+        refusals.in_a_row = 0
     for item, broken in halving.broken:
         if not halving.done:
-            raise broken
+            refusals.in_a_row += 1
+            if refusals.in_a_row > BROKEN_MAX:
+                raise broken
         await alone(item, broken)
 
 

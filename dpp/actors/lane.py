@@ -92,7 +92,8 @@ class Lane(Generic[Request, Answer]):
         if not self._in_hand:
             return bool(new) or bool(self._parked) or not self.mailbox.closed
         busy: dict[str, list[Call[Request, Answer]]] = {}
-        await commit(partial(self._ask_in_order, busy), self._in_hand, self.alone)
+        ask = partial(self._ask_in_order, busy)
+        await commit(ask, self._in_hand, self.alone, self.mailbox.refusals)
         for tenant_id in {call.request.tenant_id for call in self._in_hand} - busy.keys():
             del self._tries[tenant_id]
         self._park(busy)
@@ -209,7 +210,8 @@ class Lane(Generic[Request, Answer]):
             calls = self._waited_for[tenant_id] = parked[:count]
             busy: dict[str, list[Call[Request, Answer]]] = {}
             try:
-                await commit(partial(self._ask_in_order, busy, wait=True), calls, self.alone)
+                ask = partial(self._ask_in_order, busy, wait=True)
+                await commit(ask, calls, self.alone, self.mailbox.refusals)
             except StoreUnavailable as outage:  # of this row, as far as anyone knows
                 names = {"actor": self.name, "tenant_id": tenant_id}
                 log.warning("waited in vain", **names, detail=str(outage))

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, cast
 import trio
 from trio.lowlevel import Abort, ParkingLot
 
+from dpp.actors.batches import Refusals
 from dpp.faults import StoreUnavailable
 
 Request = TypeVar("Request")
@@ -99,7 +100,7 @@ def weightless(_: object) -> int:
 
 
 class Mailbox(Generic[Request, Answer]):
-    """A bounded queue of calls."""
+    """A bounded queue of calls. `refusals`: what its lane met; it outlives the lane's crashes."""
 
     def __init__(self, capacity: int, weigh: Callable[[Request], int] = weightless) -> None:
         """`weigh`: the bytes of a request, for whoever takes no more than a batch can carry."""
@@ -107,6 +108,7 @@ class Mailbox(Generic[Request, Answer]):
         self.capacity = capacity
         self.weigh = weigh
         self.closed = False
+        self.refusals = Refusals()
         self._calls: deque[Call[Request, Answer]] = deque()
         self._takers = ParkingLot()
         self._askers = ParkingLot()

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import trio
-from attrs import define
+from attrs import define, field
 
-from dpp.actors.batches import commit
+from dpp.actors.batches import Refusals, commit
 from dpp.actors.wake import Wake, when
 from dpp.claims import Seen
 from dpp.faults import StoreUnavailable
@@ -47,14 +47,19 @@ class Calm:
 
     A lease lapses in an outage that is longer than lease minus heartbeat, which is more than half a
     lease. Seen from here that is a silence of half a lease in which a question failed, or, where
-    nothing was asked (this process was stopped), of an interval more.
+    nothing was asked (this process was stopped), of an interval more. A process that begins knows
+    nothing of before: the outage may have ended just now, and with it what kept this one from
+    starting.
     """
 
     lease_s: float
     interval_s: float
     answered_at: float
     failed: bool = False
-    waits_until: float = float("-inf")
+    waits_until: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.waits_until = self.answered_at + self.lease_s
 
     def answered(self, now: float) -> None:
         """Hear that the store answered."""
@@ -68,6 +73,7 @@ async def reaper(
     store: Reapable,
     earlier_gone: trio.Event,
     calm: Calm,
+    refusals: Refusals,
     *,
     interval_s: float,
     scan_limit: int,
@@ -75,9 +81,9 @@ async def reaper(
 ) -> None:
     """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died.
 
-    `calm` outlives this actor: a crash in an outage does not make it a short one.
+    `calm` and `refusals` outlive this actor: a crash in an outage does not make it a short one.
     """
-    wake, reaping = Wake(), Passing(store, scan_limit, lease_s)
+    wake, reaping = Wake(), Passing(store, scan_limit, lease_s, refusals)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, earlier_gone, wake.ring)
         while True:
@@ -96,10 +102,9 @@ async def step(reaping: "Passing", calm: Calm) -> bool:
     reaping.left = False
     expired = await reaping.expire()
     calm.answered(trio.current_time())
-    leases = taken = 0
-    if trio.current_time() >= calm.waits_until:
-        leases, taken = await reaping.take_back()
-        calm.answered_at = trio.current_time()
+    is_calm = trio.current_time() >= calm.waits_until
+    leases, taken = await reaping.take_back(is_calm=is_calm)
+    calm.answered_at = trio.current_time()
     succeeded("reaper")
     log.info("reaper scan", leases=leases, taken_back=taken, expired=expired)
     return max(leases, taken, expired) >= PAGES_MAX * reaping.scan_limit
@@ -112,20 +117,27 @@ class Passing:
     store: Reapable
     scan_limit: int
     lease_s: float
+    refusals: Refusals
     left: bool = False  # runs whose rows were held: they are for a pass soon
 
     async def expire(self) -> int:
         """End the runs that nobody started in time."""
         return await self._pages("expire", self.store.unstarted_runs, self.store.expire_runs)
 
-    async def take_back(self) -> tuple[int, int]:
-        """End lapsed leases, take back what is nobody's and what is overdue."""
-        leases = 0
-        while leases < PAGES_MAX * self.scan_limit and await self.store.reap_lease() is not None:
-            leases += 1
+    async def take_back(self, *, is_calm: bool) -> tuple[int, int]:
+        """Take back what is nobody's; in calm also what lapsed leases hold, and what is overdue.
+
+        An orphan's tenure is over for sure. Returns how many leases and runs.
+        """
         take = partial(self.store.take_back, lapse=Lapse.LOST)
-        overdue = partial(self.store.overdue_runs, grace_s=self.lease_s)
+        if not is_calm:
+            return 0, await self._pages("take_back", self.store.orphaned_runs, take)
+        leases = 0
+        leases_max = PAGES_MAX * self.scan_limit
+        while leases < leases_max and await self.store.reap_lease() is not None:
+            leases += 1
         orphaned = await self._pages("take_back", self.store.orphaned_runs, take)
+        overdue = partial(self.store.overdue_runs, grace_s=self.lease_s)
         return leases, orphaned + await self._pages("take_back", overdue, take)
 
     async def _pages(self, verb: str, scan: Scan, take: Take) -> int:
@@ -143,7 +155,7 @@ class Passing:
             page = [run for run in seen if run not in passed]
             if page:
                 before = taken
-                await commit(take_page, page, partial(self._quarantine, verb))
+                await commit(take_page, page, partial(self._quarantine, verb), self.refusals)
                 if taken - before < len(page):
                     passed.update(page)
                     self.left = True

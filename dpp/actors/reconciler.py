@@ -15,9 +15,11 @@ from uuid import UUID, uuid4
 import trio
 from attrs import define, field
 
-from dpp.actors.batches import commit
+from dpp.actors.batches import Refusals, commit
+from dpp.admission import Busy
 from dpp.blobs import BlobKey, Blobs, CouldNotAsk, Found, Looked, Missing, NotVerified, belongs
 from dpp.claims import LeftStoring
+from dpp.faults import StoreUnavailable
 from dpp.leases import Fence, Lapse
 from dpp.logs import get_logger
 from dpp.metrics import reconciled_total, succeeded
@@ -30,6 +32,7 @@ UNASKED_MAX = 3  # in a pass: a store that does not answer is asked again at the
 DAY_S = 86_400.0  # longer than any attempt can still write
 COLLECT_S = 3600.0
 COLLECT_PAGE = 1000
+AGAIN_S = 1.0  # after a pass that met held rows: each asks a store again
 
 log = get_logger(__name__)
 
@@ -43,12 +46,14 @@ class Reconciler:
     scan_limit: int
     lease_s: float
     store_wait_s: float
+    refusals: Refusals = field(factory=Refusals, init=False)
+    is_held: bool = field(default=False, init=False)  # a row that a run needs: soon again
     _after: UUID | None = field(default=None, init=False)  # where the next pass goes on
     _unasked_since: dict[Fence, float] = field(factory=dict, init=False)
 
     async def step(self) -> None:  # noqa: ASYNC910  # there is always a first page
         """Make one pass over what was left; it goes on where the last one had to stop."""
-        unasked = 0
+        unasked, self.is_held = 0, False
         while unasked < UNASKED_MAX:
             page = await self.store.storing_runs(
                 after=self._after,
@@ -74,7 +79,7 @@ class Reconciler:
             await self._wait(left, fence, unasked.why)
             return False
         self._unasked_since.pop(fence, None)
-        await commit(partial(self._end, there), [left], self._quarantine)
+        await commit(partial(self._end, there), [left], self._quarantine, self.refusals)
         return True
 
     async def _look(self, left: LeftStoring, fence: Fence) -> Looked:
@@ -111,6 +116,7 @@ class Reconciler:
         outcome = Completed(StoredResult(key.name, metadata.sha256), metadata.cost)
         end = End(uuid4(), left.seen.tenant_id, fence, outcome)
         (answer,) = await self.store.end_runs([end], wait=False)
+        self.is_held |= isinstance(answer, Busy)
         if isinstance(answer, Settled):
             reconciled_total.labels("rolled_forward").inc()
             log.warning("run rolled forward", **names(left), cost_micros=metadata.cost)
@@ -120,6 +126,8 @@ class Reconciler:
         if await self.store.take_back([left.seen], Lapse.LOST, storing=True):
             reconciled_total.labels(outcome).inc()
             log.warning("run taken back", **names(left), object=outcome)
+        else:  # held, or gone
+            self.is_held = True
 
     async def _quarantine(self, left: LeftStoring, bug: Exception) -> None:
         """Set aside the one run that the database refuses to end."""
@@ -136,11 +144,16 @@ class Reconciler:
 
 
 async def reconciler(work: Reconciler, *, interval_s: float) -> None:
-    """Make passes for ever; an outage of the store ends this life, and the next goes on."""
+    """Make passes for ever; an outage of the store ends a pass, and the next goes on."""
     while True:
-        await trio.sleep(interval_s * random.uniform(0.9, 1.1))
-        await work.step()
-        succeeded("reconciler")
+        pause_s = min(AGAIN_S, interval_s) if work.is_held else interval_s
+        await trio.sleep(pause_s * random.uniform(0.9, 1.1))
+        try:
+            await work.step()
+        except StoreUnavailable as outage:  # here, not outside: how long a store was silent matters
+            log.warning("store unavailable", actor="reconciler", detail=str(outage))
+        else:
+            succeeded("reconciler")
 
 
 async def collector(store: Reconciling, blobs: Blobs) -> None:

@@ -22,6 +22,7 @@ from attrs import define, field
 
 from dpp import failpoints
 from dpp.actors.attempts import Attempts
+from dpp.actors.batches import Refusals, commit
 from dpp.actors.clock import DatabaseClock
 from dpp.actors.supervisor import GiveUp, supervise
 from dpp.actors.wake import when
@@ -115,6 +116,7 @@ async def tenure(
 
     Trust counts from before we asked and ends before the row's `lease_until`: we let go first.
     """
+    await end_owed(store, standing)
     asked_at, lease = trio.current_time(), NodeLease(uuid4(), standing.node_id)
     await take(store, standing, lease, lease_s)
     trust = trio.CancelScope(deadline=trusted_until(asked_at, lease_s))
@@ -145,6 +147,18 @@ async def tenure(
                 await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
             standing.owed.discard(lease)
         log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
+
+
+async def end_owed(store: Leases, standing: Standing) -> None:
+    """End what an outage left owed, free; where somebody holds a run of it, ask a few times more.
+
+    What is left then is handed back as far as it goes with the next lease.
+    """
+    for owed in tuple(standing.owed):
+        with trio.move_on_after(END_S):
+            while await store.end_lease(owed, hand_back=True):  # noqa: ASYNC110
+                await trio.sleep(AGAIN_S)
+            standing.owed.discard(owed)
 
 
 async def take(store: Leases, standing: Standing, lease: NodeLease, lease_s: float) -> None:
@@ -216,8 +230,19 @@ async def hand_back_ghosts(
         here.attempts.forsake(ghosts)
         log.warning("ghosts handed back", run_ids=[str(ghost.run_id) for ghost in ghosts])
         with trio.move_on_after(heartbeat_s / 2), suppress(StoreUnavailable):
-            await store.hand_back_runs(sorted(ghosts, key=lambda ghost: ghost.run_id))
+
+            async def hand_back(some: Sequence[Fence]) -> None:
+                await store.hand_back_runs(some)
+
+            order = sorted(ghosts, key=lambda ghost: ghost.run_id)
+            await commit(hand_back, order, leave_ghost, Refusals())
     return unknown
+
+
+async def leave_ghost(ghost: Fence, bug: Exception) -> None:
+    """Leave a ghost that the database refuses to hand back: healthy runs must not pay for it."""
+    log.error("ghost not handed back", run_id=str(ghost.run_id), exc_info=bug)
+    await trio.lowlevel.checkpoint()
 
 
 async def end_earlier(store: Leases, lease: NodeLease, gone: trio.Event) -> None:

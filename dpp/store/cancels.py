@@ -6,7 +6,7 @@ between them.
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from dpp import settlement
 from dpp.admission import Busy
@@ -47,7 +47,7 @@ async def set_aside(
     async with transaction(connection):
         (seen,) = await queries.seen_runs.fetch(connection, run_ids=[run_id]) or (None,)
         if seen is not None and seen["tenant_id"] == tenant_id:
-            await findings.set_aside(connection, reads.seen(seen), evidence)
+            await findings.set_aside(connection, reads.seen(seen), evidence, uuid4())
             await queries.ask_cancel.fetch(connection, tenant_id=tenant_id, run_id=run_id)
         run = await reads.get_run(connection, tenant_id, run_id)
     return outcome(run)

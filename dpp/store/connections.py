@@ -9,8 +9,8 @@ the bridge's thread touches any of this.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 import asyncpg
@@ -55,7 +55,8 @@ async def connect(address: Address) -> Connection:
     # A server may take the login and then say nothing: the driver's limit is over by then.
     alarm = asyncio.get_running_loop().call_later(CONNECT_S, connection.terminate)
     try:
-        await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+        with cut_is_a_loss(connection):
+            await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
     except BaseException:
         connection.terminate()  # nobody else knows of it
         raise
@@ -68,6 +69,22 @@ def note_warning(connection: Any, message: Any) -> None:  # noqa: ANN401  # the 
     """Remember 01000 and its like: at COMMIT it means that the standby was not waited for."""
     if message.sqlstate.startswith("01"):
         connection.warned = True
+
+
+@contextmanager
+def cut_is_a_loss(connection: Connection) -> Iterator[None]:
+    """Let a statement whose connection an alarm cut be told as one on a lost connection.
+
+    Between preparing a statement and executing it the driver does not look whether it is still
+    there, and trips over what it has taken away itself. COMMIT has no such step.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is not None or not connection.is_closed():
+            raise
+        message = "the connection was closed under a statement"
+        raise asyncpg.InterfaceError(message) from error
 
 
 class Pool:
@@ -86,7 +103,8 @@ class Pool:
             connection = await self._take()
             alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
             try:
-                yield connection
+                with cut_is_a_loss(connection):
+                    yield connection
             finally:
                 alarm.cancel()
                 self._give_back(connection)

@@ -4,9 +4,9 @@
 this is their port. Each verb opens the directory and works relative to that descriptor: one kept
 for longer would answer for a directory that the path no longer names, and pin its volume.
 
-All work on files is in worker threads, a few at a time. Writes run to their end whoever is
-cancelled meanwhile, so what they say is never lost; a read may be abandoned, so that a caller can
-bound its wait for a disk that hangs.
+All work on files is in worker threads, a few at a time. A put or a read may be abandoned, so that a
+caller can bound its wait for a disk that hangs: the thread goes on, and what it put is found under
+its key. Deletions run to their end whoever is cancelled meanwhile.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class DirectoryBlobs:
 
     async def put(self, key: BlobKey, label: Label, body: bytes) -> Putting:
         """Store an object, verified and durable, never over another one."""
-        return await self._write(partial(_put, key, label, body))
+        return await self._write(partial(_put, key, label, body), abandon=True)
 
     async def look(self, key: BlobKey) -> Looked:
         """Verify the object under `key`, and make it durable."""
@@ -82,9 +82,9 @@ class DirectoryBlobs:
         refused = objects.refused + torn.refused
         return Collected(page.looked, objects.deleted, torn.deleted, refused, page.after)
 
-    async def _write(self, verb: Callable[[int], T]) -> T:
+    async def _write(self, verb: Callable[[int], T], *, abandon: bool = False) -> T:
         return await trio.to_thread.run_sync(
-            self._within, verb, abandon_on_cancel=False, limiter=self._writing
+            self._within, verb, abandon_on_cancel=abandon, limiter=self._writing
         )
 
     async def _read(self, verb: Callable[[int], T]) -> T:

@@ -34,6 +34,7 @@ async def end_runs(
         budgets = {
             row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
         }
+        assert not wait or len(budgets) == len(tenant_ids), "a budget row is gone"
         ours = [end for end in batch if end.tenant_id in budgets]
         settlements: Sequence[Settlement] = ()
         if ours:

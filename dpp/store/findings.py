@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -12,19 +13,23 @@ from dpp.store.queries import queries
 from dpp.store.transactions import transaction
 
 
-async def quarantine_run(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+async def quarantine_run(
+    connection: Connection, seen: Seen, evidence: Mapping[str, Any], finding_id: UUID
+) -> bool:
     """Set a run aside with a finding, if it still is as seen, and freeze its tenant's submissions.
 
-    Asked again it changes nothing.
+    Asked again under its id it answers the same.
     """
     async with transaction(connection, "quarantine"):
-        aside = await set_aside(connection, seen, evidence)
+        aside = await set_aside(connection, seen, evidence, finding_id)
     if aside:
         opened("write_refused")
     return aside
 
 
-async def set_aside(connection: Connection, seen: Seen, evidence: Mapping[str, Any]) -> bool:
+async def set_aside(
+    connection: Connection, seen: Seen, evidence: Mapping[str, Any], finding_id: UUID
+) -> bool:
     """Do the same inside the caller's transaction."""
     row = await queries.quarantine_run.fetch_one(
         connection,
@@ -32,9 +37,10 @@ async def set_aside(connection: Connection, seen: Seen, evidence: Mapping[str, A
         lease_id=seen.lease_id,
         lease_epoch=seen.lease_epoch,
         evidence=quoted(evidence),
+        finding_id=finding_id,
     )
     assert row is not None
-    return bool(row["runs"])
+    return bool(row["runs"] or row["before"])
 
 
 async def open_finding(
@@ -43,16 +49,22 @@ async def open_finding(
     subject: str,
     tenant_id: str,
     evidence: Mapping[str, Any],
+    finding_id: UUID,
 ) -> bool:
-    """Open a finding that freezes nobody; False = there is an open one of this kind and subject."""
+    """Open a finding that freezes nobody; False = there is an open one of this kind and subject.
+
+    Asked again under its id it answers the same.
+    """
     async with transaction(connection):
-        row = await queries.open_finding.fetch_one(
+        await queries.open_finding.fetch(
             connection,
+            finding_id=finding_id,
             invariant=invariant,
             subject=subject,
             tenant_id=tenant_id,
             evidence=quoted(evidence),
         )
+        row = await queries.get_findings.fetch_one(connection, finding_ids=[finding_id])
     if row is not None:
         opened(invariant)
     return row is not None

@@ -20,7 +20,7 @@ from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
-from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.faults import PageBroken, StoreBroken, StoreUnavailable
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
 from dpp.keys import Key, NewKey
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
@@ -164,7 +164,7 @@ class PostgresStore:
 
     async def quarantine_run(self, seen: Seen, evidence: Mapping[str, Any]) -> bool:
         """Set a run aside with a finding."""
-        verb = partial(findings.quarantine_run, seen=seen, evidence=evidence)
+        verb = partial(findings.quarantine_run, seen=seen, evidence=evidence, finding_id=uuid4())
         return await self._desk.ask("quarantine_run", self._desk.work, verb)
 
     # reaper
@@ -233,6 +233,7 @@ class PostgresStore:
             subject=subject,
             tenant_id=tenant_id,
             evidence=evidence,
+            finding_id=uuid4(),
         )
         return await self._desk.ask("open_finding", self._desk.work, verb)
 
@@ -348,19 +349,22 @@ class PostgresStore:
         """See `dpp.store.cancels`."""
         ending_id = uuid4()
         verb = partial(cancels.cancel_run, tenant_id=tenant_id, run_id=run_id, ending_id=ending_id)
+        bug: Exception
         try:
             return await self._desk.ask_row("cancel_run", tenant_id, verb)
+        except PageBroken as broken:
+            bug = broken
         except (StoreUnavailable, StoreBroken):
             raise
-        except Exception as bug:  # the database refuses to end this run: it is set aside
-            names = {"run_id": str(run_id), "tenant_id": tenant_id}
-            log.critical("cancel refused", **names, reconcile_type="write_refused", exc_info=bug)
-            error = f"{type(bug).__name__}: {bug}"
-            evidence = {"verb": "cancel_run", "error": error, "ending_id": str(ending_id), **names}
-            noted = partial(
-                cancels.set_aside, tenant_id=tenant_id, run_id=run_id, evidence=evidence
-            )
-            return await self._desk.ask("set_aside", self._desk.work, noted)
+        except Exception as error:  # noqa: BLE001 - whatever refuses it
+            bug = error
+        # The database refuses to end this run: it is set aside.
+        names = {"run_id": str(run_id), "tenant_id": tenant_id}
+        log.critical("cancel refused", **names, reconcile_type="write_refused", exc_info=bug)
+        why = f"{type(bug).__name__}: {bug}"
+        evidence = {"verb": "cancel_run", "error": why, "ending_id": str(ending_id), **names}
+        noted = partial(cancels.set_aside, tenant_id=tenant_id, run_id=run_id, evidence=evidence)
+        return await self._desk.ask("set_aside", self._desk.work, noted)
 
     # operators
 

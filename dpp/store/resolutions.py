@@ -31,7 +31,7 @@ from dpp.store.audits import invariants
 from dpp.store.connections import Connection
 from dpp.store.findings import quoted
 from dpp.store.queries import Row, queries
-from dpp.store.transactions import transaction
+from dpp.store.transactions import NotCommitted, transaction
 
 
 async def get_finding(connection: Connection, finding_id: UUID) -> Finding | None:
@@ -143,12 +143,13 @@ async def carry_out(
         case EndRun(cost, is_lost):
             assert budget is not None
             await end_run(connection, finding, cost, budget, is_lost=is_lost)
-        case Rewrite(_, new):
+        case Rewrite(old, new):
             values = {name: getattr(new, name) for name in (*auditing.PARTS, "seq")}
             row = await queries.rewrite_budget.fetch_one(
-                connection, tenant_id=finding.tenant_id, **values
+                connection, tenant_id=finding.tenant_id, was_there=old is not None, **values
             )
-            assert row is not None
+            if row is None:
+                raise NotCommitted("the budget row came back meanwhile")
         case Leave():
             pass
 

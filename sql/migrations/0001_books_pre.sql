@@ -131,6 +131,7 @@ create table live_runs (                       -- the one hot row: there exactly
 
 create index live_runs_queue on live_runs (tenant_id, priority, available_at) where lease_id is null;
 create index live_runs_leases on live_runs (tenant_id, lease_id) where lease_id is not null;
+create index live_runs_storing on live_runs (run_id) where storing;
 create index live_runs_unstarted on live_runs (expires_at) where lease_id is null and lease_epoch = 0;
 
 create table endings (                         -- append-only: the resolution, the result and the final status at once

@@ -9,8 +9,8 @@ with set_aside as (
   returning run_id, tenant_id
 ),
 found as (
-  insert into findings (invariant, subject, tenant_id, evidence, opened_at)
-  select 'write_refused', run_id::text, tenant_id, :evidence::text::jsonb, dpp.now() from set_aside
+  insert into findings (finding_id, invariant, subject, tenant_id, evidence, opened_at)
+  select :finding_id, 'write_refused', run_id::text, tenant_id, :evidence::text::jsonb, dpp.now() from set_aside
   on conflict do nothing
   returning tenant_id
 ),
@@ -19,4 +19,6 @@ froze as (
     from found f where t.tenant_id = f.tenant_id
   returning 1
 )
-select (select count(*) from set_aside) as runs, (select count(*) from found) as findings, (select count(*) from froze) as frozen
+-- `before`: this very finding is there already, its answer was lost.
+select (select count(*) from set_aside) as runs, (select count(*) from found) as findings, (select count(*) from froze) as frozen,
+       (select count(*) from findings where finding_id = :finding_id) as before

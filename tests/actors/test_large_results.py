@@ -238,6 +238,28 @@ async def test_a_store_that_cannot_be_asked_decides_nothing_and_a_person_is_told
     assert (after.run(run_id).actual_cost, after.run(run_id).attempt) == (CENTS, 1)
 
 
+async def test_a_person_is_told_although_postgresql_is_away_for_moments(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    await world.tenant()
+    world.blobs.known = await world.blobs.identify(None)
+    await left_storing(world)
+
+    after = world.restarted()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(after.serve)
+        for _ in range(4):
+            await trio.sleep(STORE_WAIT_S * 0.75)
+            with after.store.faults.outage():
+                await trio.sleep(1.2 * INTERVAL_S)
+        (finding,) = after.store.rows.findings
+        after.stopping.begin("the test is over")
+        nursery.cancel_scope.cancel()
+
+    assert finding.invariant == "object_not_asked"
+
+
 async def test_a_run_that_the_database_refuses_stops_no_other(autojump_clock: MockClock) -> None:
     world = World()
     await world.tenant()

@@ -10,6 +10,7 @@ from attrs import define
 from trio.testing import MockClock
 
 from dpp.actors import reaper as module
+from dpp.actors.batches import Refusals
 from dpp.actors.reaper import Calm, Passing, step
 from dpp.actors.supervisor import supervise
 from dpp.claims import Claim, Seen, Turn
@@ -34,7 +35,7 @@ class Scene:
 
     @property
     def reaping(self) -> Passing:
-        return Passing(self.store, PAGE, LEASE_S)
+        return Passing(self.store, PAGE, LEASE_S, Refusals())
 
     async def claimed(self, runs: int = 1, *, lease_s: float = LEASE_S) -> list[UUID]:
         """Submit runs and claim them for a node that will not be heard of again."""
@@ -83,7 +84,7 @@ async def test_runs_of_a_lapsed_lease_wait_again_with_the_attempt_spent(
         (run_id,) = await one.claimed()
         await trio.sleep(LEASE_S + 0.1)
 
-        leases, taken = await one.reaping.take_back()
+        leases, taken = await one.reaping.take_back(is_calm=True)
 
         assert (leases, taken) == (1, 1)
         live = one.live(run_id)
@@ -95,7 +96,7 @@ async def test_runs_of_a_living_lease_are_left_alone(autojump_clock: MockClock) 
         (run_id,) = await one.claimed()
         await trio.sleep(LEASE_S - 0.1)
 
-        assert await one.reaping.take_back() == (0, 0)
+        assert await one.reaping.take_back(is_calm=True) == (0, 0)
         assert one.live(run_id).lease_id is not None
 
 
@@ -106,7 +107,7 @@ async def test_runs_whose_lease_has_no_row_are_found_by_the_scan(
         (run_id,) = await one.claimed()
         one.store.rows.leases.clear()  # another reaper deleted it, and died
 
-        await one.reaping.take_back()
+        await one.reaping.take_back(is_calm=True)
 
         assert one.waiting() == [run_id]
 
@@ -117,7 +118,7 @@ async def test_used_up_attempts_end_free(autojump_clock: MockClock) -> None:
         one.live(run_id).attempts_spent = 2
         one.store.rows.leases.clear()
 
-        await one.reaping.take_back()
+        await one.reaping.take_back(is_calm=True)
 
         run = one.world.run(run_id)
         assert run.failure is not None
@@ -134,7 +135,7 @@ async def test_a_cancel_that_was_asked_ends_a_lost_run(autojump_clock: MockClock
         await one.store.cancel_run("acme", run_id)
         one.store.rows.leases.clear()
 
-        await one.reaping.take_back()
+        await one.reaping.take_back(is_calm=True)
 
         assert (one.world.run(run_id).status, one.world.run(run_id).actual_cost) == (
             Status.CANCELED,
@@ -148,10 +149,10 @@ async def test_an_overdue_run_is_taken_one_lease_after_its_deadline(
     async with scene() as one:
         (run_id,) = await one.claimed(lease_s=100_000)
         await trio.sleep(60 + LEASE_S)
-        assert await one.reaping.take_back() == (0, 0)
+        assert await one.reaping.take_back(is_calm=True) == (0, 0)
         await trio.sleep(0.1)
 
-        assert await one.reaping.take_back() == (0, 1)
+        assert await one.reaping.take_back(is_calm=True) == (0, 1)
         assert (one.waiting(), one.live(run_id).attempts_spent) == ([run_id], 1)
 
 
@@ -170,7 +171,7 @@ async def test_a_run_that_was_started_once_does_not_expire(autojump_clock: MockC
     async with scene() as one:
         await one.claimed()
         one.store.rows.leases.clear()
-        await one.reaping.take_back()
+        await one.reaping.take_back(is_calm=True)
         await trio.sleep(QUEUE_TTL_S + 1)
 
         assert await one.reaping.expire() == 0
@@ -181,7 +182,7 @@ async def test_a_pass_goes_on_until_a_page_is_not_full(autojump_clock: MockClock
         await one.claimed(runs=5 * PAGE + 3)
         one.store.rows.leases.clear()
 
-        assert await one.reaping.take_back() == (0, 5 * PAGE + 3)
+        assert await one.reaping.take_back(is_calm=True) == (0, 5 * PAGE + 3)
 
 
 async def test_a_pass_is_bounded_and_goes_on_at_once(
@@ -215,7 +216,7 @@ async def test_what_cannot_be_taken_keeps_nobody_waiting(autojump_clock: MockClo
         one.store.faults.hold("held")
         one.store.faults.calls.clear()
 
-        leases, taken = await one.reaping.take_back()
+        leases, taken = await one.reaping.take_back(is_calm=True)
 
         assert (leases, taken) == (0, 2 * PAGE)
         assert one.store.faults.calls.count("orphaned_runs") <= 6  # and no spinning
@@ -229,7 +230,7 @@ async def test_a_take_back_that_the_database_refuses_is_quarantined(
         one.store.faults.poisoned.add(runs[2])
         one.store.rows.leases.clear()
 
-        await one.reaping.take_back()
+        await one.reaping.take_back(is_calm=True)
 
         assert sorted(one.waiting()) == sorted(set(runs) - {runs[2]})
         assert one.live(runs[2]).quarantined
@@ -340,7 +341,26 @@ def test_a_long_interval_is_no_outage() -> None:
     for n in range(1, 10):
         calm.answered(n * 5.5)
 
-    assert calm.waits_until < 0
+    assert calm.waits_until == 8  # of its start
+
+
+async def test_a_node_that_starts_lets_the_living_hand_back_first(
+    autojump_clock: MockClock,
+) -> None:
+    """What kept it from starting may have been the outage that let their leases lapse."""
+    async with scene() as one:
+        (run_id,) = await one.claimed(lease_s=0.2)
+        (orphan,) = await one.claimed()
+        del one.store.rows.leases[one.live(orphan).lease_id]
+        await trio.sleep(1)
+        calm = Calm(LEASE_S, INTERVAL_S, answered_at=trio.current_time())
+
+        await step(one.reaping, calm)
+        assert one.waiting() == [orphan]
+        for _ in range(int(LEASE_S / INTERVAL_S) + 1):
+            await trio.sleep(INTERVAL_S)
+            await step(one.reaping, calm)
+        assert one.waiting() == [run_id, orphan]
 
 
 async def test_runs_expire_during_the_wait_after_an_outage(autojump_clock: MockClock) -> None:

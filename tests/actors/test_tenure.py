@@ -381,6 +381,22 @@ async def test_asking_for_held_runs_again_is_bounded_and_the_next_lease_asks_onc
         assert (live.lease_id, live.attempts_spent) == (None, 0)
 
 
+async def test_what_is_owed_is_asked_for_until_nobody_holds_a_run_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(Holding(PLANS))
+    world.store.held = 0
+    with pytest.raises(LeaseLapsed):
+        await lapse(world)
+    world.store.faults.down = False
+    world.store.held = 3
+
+    async with alone(world):
+        (live,) = world.store.rows.live.values()
+        assert (live.lease_id, live.attempts_spent, world.store.held) == (None, 0, 0)
+        assert world.standing.owed == set()
+
+
 async def test_a_lease_is_ended_although_all_is_cancelled(autojump_clock: MockClock) -> None:
     world = World()
     with trio.move_on_after(5):
@@ -478,6 +494,22 @@ async def test_a_ghost_is_handed_back_at_the_second_renewal(autojump_clock: Mock
         assert live.seen() == Seen(live.run_id, "acme", None, 1)
         assert live.attempts_spent == 0
         assert ghost.fence in world.attempts.forsaken
+
+
+async def test_a_ghost_that_the_database_refuses_ends_no_healthy_run(
+    autojump_clock: MockClock,
+) -> None:
+    async with working() as node:
+        store, ghost = node.world.store, asked()
+        store.faults.fail("claim_runs", Fault(ValueError("a bug behind COMMIT"), after=True))
+        await store.submit_runs([ghost], wait=True)
+        node.world.rounds.queued("acme")
+        for nth in range(1, 50):
+            store.faults.fail("hand_back_runs", Fault(RuntimeError("refused")), nth=nth)
+        await trio.sleep(4 * HEARTBEAT_S)
+
+        assert "hand_back_runs" in store.faults.calls
+        assert (node.work.cut_at, len(node.work.began_at)) == ([], 1)
 
 
 async def test_what_is_known_by_the_second_renewal_is_no_ghost(autojump_clock: MockClock) -> None:

@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from dpp.actors.attempts import Attempts
+from dpp.actors.batches import Refusals
 from dpp.actors.claimer import Rounds, claimer
 from dpp.actors.delivery import Delivery
 from dpp.actors.executor import execute
@@ -98,6 +99,8 @@ class World:
     board: Watchboard = field(init=False)
     delivery: Delivery = field(init=False)
     calm: Calm = field(init=False)
+    reaping: Refusals = field(factory=Refusals)
+    reconciling: Reconciler = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.line = self.new_line(self.store)
@@ -111,6 +114,13 @@ class World:
             blobs=self.blobs,
             inline_max_bytes=INLINE_MAX_BYTES,
             wait_s=self.store_wait_s,
+        )
+        self.reconciling = Reconciler(
+            store=self.line,
+            blobs=self.blobs,
+            scan_limit=100,
+            lease_s=self.lease_s,
+            store_wait_s=self.store_wait_s,
         )
 
     def restarted(self) -> World:
@@ -201,20 +211,14 @@ class World:
             self.line,
             self.standing.earlier_gone,
             self.calm,
+            self.reaping,
             interval_s=self.interval_s,
             scan_limit=100,
             lease_s=self.lease_s,
         )
 
     async def reconcile(self) -> None:
-        reconciling = Reconciler(
-            store=self.line,
-            blobs=self.blobs,
-            scan_limit=100,
-            lease_s=self.lease_s,
-            store_wait_s=self.store_wait_s,
-        )
-        await reconciler(reconciling, interval_s=self.interval_s)
+        await reconciler(self.reconciling, interval_s=self.interval_s)
 
     async def follow(self) -> None:
         await follower(self.line, self.attempts, self.board, self.stopping.draining)

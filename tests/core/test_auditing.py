@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from attrs import evolve
@@ -144,14 +144,22 @@ def test_a_day_is_what_ended_on_it() -> None:
         assert one.subject in {"acme 2026-03-01", "acme 2026-03-02"}
 
 
-def test_days_that_are_over_are_forgotten() -> None:
-    mark = evolve(MARK, days={DAY: USED, NEXT: USED})
+def test_days_that_are_over_are_forgotten_but_the_last_one() -> None:
+    """Another server's clock may lie a little behind, and midnight between them."""
+    third = NEXT + timedelta(days=1)
+    mark = evolve(MARK, days={DAY: USED, NEXT: USED, third: USED})
     window = Window("acme", 4, 5, whole=True)
 
     later = moved(without_past_days(mark), window, Fold(days={NEXT: Usage(runs=1)}))
 
-    assert (later.since, later.days) == (NEXT, {NEXT: evolve(USED, runs=4)})
+    assert (later.since, later.days) == (NEXT, {NEXT: evolve(USED, runs=4), third: USED})
     assert without_past_days(MARK) == MARK
+
+
+def test_the_day_before_the_only_one_is_still_looked_at() -> None:
+    forgot = without_past_days(evolve(MARK, days={NEXT: USED}))
+
+    assert (forgot.since, forgot.days) == (DAY, {NEXT: USED})
 
 
 def ledger_offence(**values: int) -> Offence:

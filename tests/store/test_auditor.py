@@ -14,8 +14,9 @@ import pytest
 
 from dpp.auditing import EQUAL_LEDGER, LIVE_OR_ENDED, Mark, offence
 from dpp.metrics import findings_total
-from tests.store.steps import claim, create, end_one, make_tenant, take_lease
+from tests.store.steps import claim, create, end_one, make_tenant, settle, take_lease
 from tests.store.test_audit import BREAKS, OF_ACME, Break, break_it, make_busy
+from tests.store.worlds import postgres_world
 
 if TYPE_CHECKING:
     from dpp.auditing import Offence
@@ -228,3 +229,21 @@ class TestOnDatabaseOfItsOwn:
         await agree(store, looks, found)
         if one.audit:
             assert found
+
+
+async def test_a_clock_that_goes_back_over_midnight_freezes_nobody(
+    store: PostgresStore, admin: Session
+) -> None:
+    """As after a failover to a server whose clock lies two seconds behind."""
+    world = await postgres_world(store, admin)
+    await make_tenant(store)
+    await world.advance(12 * 3600 + 1)
+    await settle(store)
+    looks = Looks(store)
+    assert await looks.look() == []
+
+    await world.advance(-2)
+    await settle(store)
+
+    assert await looks.look() == []
+    assert (await store.audit()).ok

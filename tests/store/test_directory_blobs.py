@@ -27,6 +27,8 @@ from dpp.files import UNFINISHED
 from dpp.store import blob_files
 from dpp.store.blob_place import STORE_ID
 from dpp.store.directory_blobs import READS_AT_ONCE, DirectoryBlobs
+from dpp.store.identity import assert_known_store
+from dpp.store.place import SchemaRefused
 from tests.store import blob_system
 from tests.store.blob_contract import (
     BODY,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from dpp.blobs import BlobKey
+    from dpp.store.postgres import PostgresStore
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -626,6 +629,24 @@ async def test_without_a_directory_it_is_not_identified(tmp_path: Path) -> None:
         await DirectoryBlobs(tmp_path / "none").identify(None)
 
 
+@pytest.mark.parametrize("used", [True, False], ids=["of another database", "never used"])
+async def test_another_directory_than_the_databases_is_refused(
+    store: PostgresStore,
+    tmp_path: Path,
+    used: bool,  # noqa: FBT001 - a row of a table
+) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    own, other = DirectoryBlobs(tmp_path / "own"), DirectoryBlobs(tmp_path / "other")
+    if used:
+        await other.identify(None)
+    for _ in range(2):
+        await assert_known_store(store, own, "own")
+
+    with pytest.raises(SchemaRefused, match=r"; other has (the|no) id"):
+        await assert_known_store(store, other, "other")
+
+
 async def test_nothing_is_asked_before_the_id(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         await DirectoryBlobs(tmp_path).look(new_key())
@@ -733,25 +754,21 @@ class Held:
             self.go.wait()
 
 
-async def test_a_put_that_is_cancelled_runs_to_its_end(depot: Directory) -> None:
+async def test_a_put_to_a_disk_that_hangs_can_be_given_up_and_runs_to_its_end(
+    depot: Directory,
+) -> None:
     key, held = new_key(), Held("link")
-    stored: list[Any] = []
-
-    async def store(scope: trio.CancelScope) -> None:
-        with scope:
-            stored.append(await depot.blobs.put(key, new_label(), BODY))
 
     with seen_by(System(before=held)):
         async with trio.open_nursery() as nursery:
-            scope = trio.CancelScope()
-            nursery.start_soon(store, scope)
+            nursery.start_soon(depot.blobs.put, key, new_label(), BODY)
             await held.came.wait()
-            scope.cancel()
-            held.go.set()
+            nursery.cancel_scope.cancel()
+        held.go.set()
+        while depot.blobs._writing.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
 
-    found = await depot.blobs.look(key)
-    assert isinstance(found, Found)
-    assert stored == [Stored(found.metadata)]
+    assert isinstance(await depot.blobs.look(key), Found)
 
 
 async def test_a_look_at_a_disk_that_hangs_can_be_given_up(depot: Directory) -> None:

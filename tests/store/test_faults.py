@@ -16,10 +16,12 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
+from dpp.actors.batches import Refusals
 from dpp.actors.lanes import keep_lanes
+from dpp.actors.reaper import Calm, Passing, step
 from dpp.actors.settler import SettlingDesk, settler
 from dpp.admission import Created
-from dpp.cancels import Ended
+from dpp.cancels import CancelAsked, Ended
 from dpp.faults import StoreBroken, StoreUnavailable
 from dpp.money import Micros
 from dpp.runs import Status
@@ -29,7 +31,7 @@ from dpp.store import connections, desk, patience
 from dpp.store.desk import Sizes
 from dpp.store.postgres import open_postgres
 from tests.conftest import LIMITS
-from tests.store.examples import DOLLAR, LEASE_S, end, submission
+from tests.store.examples import DOLLAR, LEASE_S, STORE_PLANS, end, submission
 from tests.store.sessions import LOOK_S, SOON_S, holding, start
 from tests.store.steps import begin, create, make_tenant, read, submit, take_lease
 
@@ -56,6 +58,12 @@ NO_CONNECT = (  # 42501, which else says that the schema is broken
 CUT_ALL = """
 select pg_terminate_backend(pid, 5000) from pg_stat_activity
  where usename = 'dpp_app' and datname = current_database()
+"""
+LATE = """
+set session_replication_role = replica;
+update dpp.live_runs set expires_at = now() - interval '1 s' where run_id = '{run_id}';
+update dpp.submissions set expires_at = now() - interval '1 s' where run_id = '{run_id}';
+set session_replication_role = origin
 """
 # The page of one live row cannot be written: reading it and marking it go on.
 BAD_PAGE = """
@@ -248,6 +256,67 @@ async def test_a_run_on_a_broken_page_is_set_aside_and_its_batch_is_settled(
     assert list(answers.values()) == [SETTLED] * (MANY - 1)
     (finding,) = await judged.list_findings()
     assert (finding.subject, finding.evidence["verb"]) == (str(bad), "end_runs")
+
+
+async def test_a_run_on_a_broken_page_stops_no_settler_where_nobody_else_ends(
+    judged: PostgresStore, admin: Session
+) -> None:
+    (one,) = await begun(judged, 1)
+    await admin.execute(BAD_PAGE.format(run_id=one.fence.run_id))
+
+    async with settling(judged) as settler:
+        answer = await settler.settle(end(one))
+
+    assert (answer, settler.bugs) == (Quarantined(), [])
+    (finding,) = await judged.list_findings()
+    assert finding.subject == str(one.fence.run_id)
+
+
+async def test_a_cancel_of_a_run_on_a_broken_page_is_noted(
+    judged: PostgresStore, admin: Session
+) -> None:
+    await make_tenant(judged)
+    one = await create(judged)
+    await admin.execute(BAD_PAGE.format(run_id=one.run_id))
+
+    answer = await judged.cancel_run("acme", one.run_id)
+
+    assert isinstance(answer, CancelAsked)
+    (finding,) = await judged.list_findings()
+    assert finding.subject == str(one.run_id)
+
+
+async def test_a_run_on_a_broken_page_that_expires_keeps_no_reaper_from_taking_back(
+    judged: PostgresStore, admin: Session
+) -> None:
+    await make_tenant(judged)
+    bad = await create(judged)
+    await make_tenant(judged, "other")
+    lease = await take_lease(judged)
+    lost = await begin(judged, lease, "other")
+    await judged.end_lease(lease, hand_back=False)
+    await admin.execute(LATE.format(run_id=bad.run_id))
+    await admin.execute(BAD_PAGE.format(run_id=bad.run_id))
+
+    calm = Calm(LEASE_S, 1.0, answered_at=trio.current_time())
+    await step(Passing(judged, 100, LEASE_S, Refusals()), calm)
+
+    assert (await read(judged, lost.fence.run_id, "other")).status is Status.QUEUED
+    (finding,) = await judged.list_findings()
+    assert finding.subject == str(bad.run_id)
+
+
+async def test_runs_of_a_budget_that_is_gone_are_set_aside_and_keep_no_executor(
+    store: PostgresStore, admin: Session
+) -> None:
+    store.plans = STORE_PLANS
+    (one,) = await begun(store, 1)
+    await admin.execute("delete from dpp.budgets")
+
+    async with settling(store) as settler:
+        answer = await settler.settle(end(one))
+
+    assert (answer, settler.bugs) == (Quarantined(), [])
 
 
 @pytest.mark.parametrize("count", [1, 2, MANY])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import trio
@@ -16,11 +17,12 @@ from dpp.resolutions import Accept, Refold, Remedy, RunEnded, Settle, Unfit, Voi
 from dpp.runs import ErrorCode, Status
 from dpp.settlement import LeaseLost, Settled
 from dpp.store import findings, resolutions
+from dpp.store.transactions import NotCommitted
 from tests.store.contract import seen
-from tests.store.examples import DOLLAR, end
+from tests.store.examples import DOLLAR, STORE_PLANS, end
 from tests.store.resolve_contract import HALF, is_frozen, resolving, set_aside
 from tests.store.sessions import start
-from tests.store.steps import begin, budget_of, create, make_tenant, read, take_lease
+from tests.store.steps import begin, budget_of, create, end_one, make_tenant, read, take_lease
 from tests.store.test_audit import BREAKS, break_it, make_busy
 from tests.store.test_auditor import Looks
 from tests.store.verbs import ending
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 SHORT = (
     "update dpp.budgets set available = available - 1, spent = spent + 1 where tenant_id = 'acme'"
+)
+LOCK_TENANT = (
+    "select frozen_at is not null as frozen from tenants where tenant_id = $1 for no key update"
 )
 SETTLED = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
 
@@ -317,7 +322,9 @@ async def test_a_freeze_is_not_lifted_over_a_finding_that_is_just_opened(
     (finding,) = await judged.list_findings()
     operator, settler = await sessions.open(), await sessions.open()
     resolver = resolve(finding.finding_id, Void())
-    setting_aside = partial(findings.quarantine_run, seen=seen(two), evidence={})
+    setting_aside = partial(
+        findings.quarantine_run, seen=seen(two), evidence={}, finding_id=uuid4()
+    )
     order = [(operator, resolver), (settler, setting_aside)]
 
     async with trio.open_nursery() as nursery:
@@ -359,3 +366,33 @@ async def test_what_is_right_once_the_lock_is_had_is_no_finding(
 def test_evidence_is_a_budget_row() -> None:
     row = Parts(deposited=3, available=1, held=1, spent=1, seq=2)
     assert shown(row) == {"deposited": 3, "available": 1, "held": 1, "spent": 1, "seq": 2}
+
+
+async def test_a_refold_of_a_budget_that_is_gone_is_not_written_with_old_sums(
+    store: PostgresStore, admin: Session, sessions: Sessions
+) -> None:
+    """Where there is no row, nothing is locked: another refold, and a settle, may come between."""
+    store.plans = STORE_PLANS
+    await make_tenant(store)
+    claimed = await begin(store, await take_lease(store))
+    await admin.execute("delete from dpp.budgets")
+    for name in ("01_budgets_conserve", "02_budgets_equal_ledger"):
+        await store.open_finding(name, "acme", "acme", {})
+    first, second = await store.list_findings()
+    session = await sessions.open()
+
+    async with trio.open_nursery() as nursery:
+        late = await session.start_and_stop(
+            nursery, resolve(second.finding_id, Refold()), before=LOCK_TENANT
+        )
+        assert isinstance(
+            await store.resolve_finding(resolving(first.finding_id, Refold())), Resolved
+        )
+        assert await end_one(store, claimed) == SETTLED
+        good = await budget_of(store)
+        await session.go_on()
+        with pytest.raises(NotCommitted):  # the store asks again
+            await late.result()
+
+    assert await budget_of(store) == good
+    assert (await store.audit()).verdicts[1].offenders == ()

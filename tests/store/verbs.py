@@ -71,7 +71,7 @@ def cancelling(
 
 
 def setting_aside(seen: Seen) -> Callable[[Connection], Awaitable[bool]]:
-    return partial(findings.quarantine_run, seen=seen, evidence={})
+    return partial(findings.quarantine_run, seen=seen, evidence={}, finding_id=uuid4())
 
 
 def renewing(lease: NodeLease) -> Callable[[Connection], Awaitable[object]]:
