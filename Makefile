@@ -14,7 +14,7 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench bench-frozen chaos mutants lock schema env clean
+.PHONY: help demo test lint bench bench-frozen bench-failpoints chaos mutants lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
@@ -22,8 +22,9 @@ help:
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
+	@echo "make bench-failpoints   what inert failpoints cost a run"
 	@echo "make chaos   a storm over three nodes; SECONDS=600 SEED=7 sets its length and repeats it"
-	@echo "make mutants every seeded bug, and whether the tests catch it"
+	@echo "make mutants every seeded bug, two at a time, and whether the tests catch it"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
 	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
 	@echo "make env     .venv alone, which all of the above make first"
@@ -44,6 +45,9 @@ bench: env
 
 bench-frozen: env
 	@$(bin)/python -m bench.frozen $(ARGS)
+
+bench-failpoints: env
+	@$(bin)/python -m bench.failpoints $(ARGS)
 
 mutants: env
 	@$(bin)/python -m tests.fault.mutants.run $(ARGS)

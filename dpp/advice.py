@@ -46,6 +46,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "recovery refused": SET_ASIDE,
     "reconciling refused": SET_ASIDE,
     "cancel refused": SET_ASIDE,
+    "resolving refused": Advice(
+        "It was rolled back and answered 409; the finding stays open.",
+        "Mend what the database names, and resolve it again.",
+    ),
     "run quarantined": SET_ASIDE,
     # attempts
     "attempt was lost before it was settled": RECOVERED,

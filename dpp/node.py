@@ -289,6 +289,7 @@ async def reap(house: House) -> None:
         house.standing.earlier_gone,
         house.calm,
         house.reaping,
+        house.rounds.taken_back,
         interval_s=house.config.reaper.interval_s,
         scan_limit=house.config.reaper.scan_limit,
         lease_s=house.config.lease.lease_s,

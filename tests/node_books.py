@@ -73,7 +73,7 @@ def judge_now(node: NodeProcess) -> None:
 
 
 async def _connect(node: NodeProcess, user: str = "postgres") -> asyncpg.Connection[Any]:
-    return await asyncpg.connect(host=str(node.socket_dir), user=user, database="dpp")
+    return await asyncpg.connect(host=str(node.socket_dir), user=user, database=node.database)
 
 
 async def _rows(node: NodeProcess, query: str, args: Sequence[Any]) -> Sequence[Any]:

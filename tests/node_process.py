@@ -18,9 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from attrs import define, field
@@ -47,6 +48,8 @@ class NodeProcess:
     ready_s: float = 0.0  # from the start to the first "ready" that was seen
     url: str = ""
     management_url: str = ""
+    host: str = ""  # of a PostgreSQL that is not the node's own
+    database: str = "dpp"
     _process: subprocess.Popen[bytes] | None = None
     _began_at: float = 0.0
     _lines: list[dict[str, Any]] = field(factory=list)  # of the last log, as far as it was read
@@ -120,6 +123,7 @@ class NodeProcess:
         """End whatever runs, and delete everything. What the log held of trouble is printed."""
         try:
             if self._process is not None:
+                self.signal(signal.SIGCONT)  # one that a test has frozen would not hear the other
                 self.terminate()
         finally:
             if self._process is not None:
@@ -141,8 +145,23 @@ class NodeProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def frozen(self) -> bool:
+        """Say whether the process stands still, as SIGSTOP leaves it."""
+        return _words(Path("/proc") / str(self.pid))[0] == "T"
+
+    @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def node_id(self) -> str:
+        """Return the id that its lease rows carry."""
+        return (self.data_dir / "node_id").read_text().split()[0]
+
+    @property
+    def results(self) -> Path:
+        """Return where large results lie."""
+        return self.data_dir / "blobs"
 
     def _reap(self) -> int:
         status = self.process.wait(ENDED_S)
@@ -154,7 +173,7 @@ class NodeProcess:
     @property
     def socket_dir(self) -> Path:
         """Return where PostgreSQL listens."""
-        return self.data_dir / "postgres-run"
+        return Path(self.host) if self.host else self.data_dir / "postgres-run"
 
     def postmasters(self) -> list[int]:
         """Return every postmaster on this data directory, found by its command line."""
@@ -215,6 +234,11 @@ class NodeProcess:
         document: dict[str, Any] = answer.json()
         return document
 
+    def counted(self, series: str) -> float:
+        """Return the value of a series of /metrics, named as it stands there: `name{label="x"}`."""
+        lines = self.ask_admin("GET", "/metrics").text.splitlines()
+        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"{series} "))
+
     def tenant(
         self, name: str | None = None, deposit_usd: str = "10.00", *, plan: str = "unlimited"
     ) -> str:
@@ -256,6 +280,23 @@ def node_process(
         node.close()
 
 
+@contextmanager
+def nodes_on(host: str, database: str, *configs: str) -> Iterator[list[NodeProcess]]:
+    """Give nodes, none of them started, that work on one migrated database.
+
+    Each has a store of results with the same id, as if all had mounted one volume.
+    """
+    env = {"DPP_DATABASE__URL": f"postgresql://dpp_app@/{database}?host={host}"}
+    store_id = f"{uuid4()}\n"
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(node_process(config, env)) for config in configs]
+        for node in nodes:
+            node.host, node.database = host, database
+            node.results.mkdir(parents=True, mode=0o700)
+            (node.results / "store_id").write_text(store_id)
+        yield nodes
+
+
 def _bare_environment() -> dict[str, str]:
     """Return the environment without settings of somebody's own node."""
     return {name: value for name, value in os.environ.items() if not name.startswith("DPP_")}
@@ -266,8 +307,13 @@ def _is_ready(url: str) -> bool:
 
 
 def _parent(process: Path) -> int:
+    return int(_words(process)[1])
+
+
+def _words(process: Path) -> list[str]:
+    """Return what the kernel writes of a process, from its state on."""
     # "pid (name) state parent …": the name may hold spaces and parentheses.
-    return int((process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+    return (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
 def _end_server(pid: int) -> None:

@@ -27,7 +27,7 @@ from dpp.claims import Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.leases import LeaseGone
 from dpp.logs import get_logger
-from dpp.metrics import claims_total, zombie_writes_refused_total
+from dpp.metrics import claims_total
 from dpp.ports import Claims
 
 TENANTS = 10  # a claim: 10 of each of 10 settle 1.5 × as fast as one of each of a hundred
@@ -69,6 +69,11 @@ class Rounds:
             if not self.again:
                 self.wake.ring()
             self.again.add(tenant_id)
+
+    def taken_back(self) -> None:
+        """Hear that runs of others wait again: look for them now, not at the next scan."""
+        self.ring.look_now()
+        self.wake.ring()
 
     def look_again(self) -> None:
         """Let the tenants whose runs ended be asked for: a cap may have kept others waiting."""
@@ -185,7 +190,6 @@ class Claiming:
         asked_at = trio.current_time()
         claimed = await self._ask(claim)
         if isinstance(claimed, LeaseGone):
-            zombie_writes_refused_total.labels("claim_runs").inc()
             self.here.lost()
             return False
         self.adopt(claimed, asked_at)

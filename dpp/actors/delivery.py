@@ -15,7 +15,6 @@ from dpp.actors.asking import until_answered
 from dpp.blobs import BlobKey, Blobs, Label, Stored
 from dpp.claims import Claimed
 from dpp.logs import get_logger
-from dpp.metrics import zombie_writes_refused_total
 from dpp.ports import Storing
 from dpp.runs import ErrorCode, StoredResult
 from dpp.settlement import Completed, FailedByPlatform, LeaseLost, Outcome
@@ -51,7 +50,6 @@ class Delivery:
     ) -> Outcome | LeaseLost:
         mark = partial(self.store.mark_storing, claimed.fence)
         if not await until_answered("mark_storing", mark):
-            zombie_writes_refused_total.labels("mark_storing").inc()
             return LeaseLost()
         failpoints.hit("deliver.after_mark")
         key = BlobKey.of(claimed.tenant_id, claimed.created_at, claimed.fence)

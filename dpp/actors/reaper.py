@@ -74,6 +74,7 @@ async def reaper(
     earlier_gone: trio.Event,
     calm: Calm,
     refusals: Refusals,
+    freed: Callable[[], object],
     *,
     interval_s: float,
     scan_limit: int,
@@ -82,13 +83,15 @@ async def reaper(
     """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died.
 
     `calm` and `refusals` outlive this actor: a crash in an outage does not make it a short one.
+    `freed` hears that runs were taken back: somebody here may claim them at once.
     """
-    wake, reaping = Wake(), Passing(store, scan_limit, lease_s, refusals)
+    wake, reaping = Wake(), Passing(store, scan_limit, lease_s, refusals, freed)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, earlier_gone, wake.ring)
         while True:
             pause_s = min(AGAIN_S, interval_s) if reaping.left else interval_s
-            await wake.wait(pause_s * random.uniform(0.9, 1.1))
+            # Never longer: a dead node's runs go on after its lease and this interval.
+            await wake.wait(pause_s * random.uniform(0.8, 1.0))
             try:
                 if await step(reaping, calm):
                     wake.ring()
@@ -104,6 +107,8 @@ async def step(reaping: "Passing", calm: Calm) -> bool:
     calm.answered(trio.current_time())
     is_calm = trio.current_time() >= calm.waits_until
     leases, taken = await reaping.take_back(is_calm=is_calm)
+    if taken:
+        reaping.freed()
     calm.answered_at = trio.current_time()
     succeeded("reaper")
     log.info("reaper scan", leases=leases, taken_back=taken, expired=expired)
@@ -118,6 +123,7 @@ class Passing:
     scan_limit: int
     lease_s: float
     refusals: Refusals
+    freed: Callable[[], object]
     left: bool = False  # runs whose rows were held: they are for a pass soon
 
     async def expire(self) -> int:

@@ -93,6 +93,10 @@ class Ring:
         """Return how long until a refresh is due; 0 = now."""
         return max(self._due_at - now, 0.0)
 
+    def look_now(self) -> None:
+        """Let a refresh be due."""
+        self._due_at = float("-inf")
+
     def refreshed(self, found: Sequence[str], now: float) -> None:
         """Take in what a scan found, which was asked at `now`, and forget all bounds."""
         self._forgotten = set(self._lows)

@@ -44,12 +44,15 @@ async def set_aside(
     connection: Connection, tenant_id: str, run_id: UUID, evidence: Mapping[str, Any]
 ) -> CancelOutcome:
     """Only note the cancel of a run whose end the database refuses: it waits for an operator."""
+    aside = False
     async with transaction(connection):
         (seen,) = await queries.seen_runs.fetch(connection, run_ids=[run_id]) or (None,)
         if seen is not None and seen["tenant_id"] == tenant_id:
-            await findings.set_aside(connection, reads.seen(seen), evidence, uuid4())
+            aside = await findings.set_aside(connection, reads.seen(seen), evidence, uuid4())
             await queries.ask_cancel.fetch(connection, tenant_id=tenant_id, run_id=run_id)
         run = await reads.get_run(connection, tenant_id, run_id)
+    if aside:
+        findings.opened("write_refused")
     return outcome(run)
 
 

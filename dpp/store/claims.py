@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from dpp.claims import Claim, Claimed
 from dpp.leases import Fence, LeaseGone, NodeLease
+from dpp.metrics import zombie_writes_refused_total
 from dpp.money import Micros
 from dpp.plans import Plans
 from dpp.store.connections import Connection
@@ -40,7 +41,8 @@ async def claim_runs(
         )
         able = {row["tenant_id"]: row["cap"] for row in turns if row["tenant_id"] is not None}
         rows = await stamp(connection, claim, able) if able else []
-    if not turns:
+    if not turns:  # counted here: whoever asked has lost its tenure, and waits no more
+        zombie_writes_refused_total.labels("claim_runs").inc()
         return LeaseGone()
     return [claimed(row, claim.lease) for row in rows]
 

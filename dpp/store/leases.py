@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dpp.leases import Fence, NodeLease, Renewal
+from dpp.metrics import zombie_writes_refused_total
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
@@ -41,6 +42,8 @@ async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: floa
         if held:
             await queries.beat_node.fetch(connection, node_id=lease.node_id)
         rows = await queries.fences_of_lease.fetch(connection, lease_id=lease.lease_id)
+    if not held:  # counted here: whoever asked has lost its tenure, and waits no more
+        zombie_writes_refused_total.labels("renew_lease").inc()
     fences = tuple(
         Fence(row["run_id"], lease.lease_id, row["lease_epoch"])
         for row in rows

@@ -27,7 +27,7 @@ from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
 from dpp.plans import Plans
-from dpp.resolutions import Resolving
+from dpp.resolutions import Resolving, Unfit
 from dpp.runs import Run
 from dpp.settlement import End, Settlement
 from dpp.store import (
@@ -450,7 +450,17 @@ class PostgresStore:
         finding = await self.get_finding(asked.finding_id)
         whose = "" if finding is None or finding.tenant_id is None else finding.tenant_id
         verb = partial(resolutions.resolve_finding, asked=asked)
-        return await self._desk.ask_row("resolve_finding", whose, verb)
+        try:
+            return await self._desk.ask_row("resolve_finding", whose, verb)
+        except (StoreUnavailable, StoreBroken) as fault:
+            if not isinstance(fault, PageBroken):
+                raise
+            refused: Exception = fault
+        except Exception as error:  # noqa: BLE001 - whatever the finding was about may refuse this too
+            refused = error
+        log.error("resolving refused", finding_id=str(asked.finding_id), exc_info=refused)
+        why = f"{type(refused).__name__}: {refused}"
+        return Unfit(f"the database refuses it, nothing was changed; mend this first: {why}")
 
     async def list_nodes(self) -> list[Node]:
         """Return the nodes whose lease lives."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.claims import LeftStoring
 from dpp.leases import Fence
+from dpp.metrics import zombie_writes_refused_total
 from dpp.money import Micros
 from dpp.store import reads
 from dpp.store.connections import Connection
@@ -23,6 +24,8 @@ async def mark(connection: Connection, fence: Fence) -> bool:
             lease_id=fence.lease_id,
             lease_epoch=fence.lease_epoch,
         )
+    if row is None:  # counted here: whoever asked has lost its tenure, and waits no more
+        zombie_writes_refused_total.labels("mark_storing").inc()
     return row is not None
 
 

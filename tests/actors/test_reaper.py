@@ -35,7 +35,7 @@ class Scene:
 
     @property
     def reaping(self) -> Passing:
-        return Passing(self.store, PAGE, LEASE_S, Refusals())
+        return Passing(self.store, PAGE, LEASE_S, Refusals(), list)
 
     async def claimed(self, runs: int = 1, *, lease_s: float = LEASE_S) -> list[UUID]:
         """Submit runs and claim them for a node that will not be heard of again."""

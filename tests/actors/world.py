@@ -212,6 +212,7 @@ class World:
             self.standing.earlier_gone,
             self.calm,
             self.reaping,
+            self.rounds.taken_back,
             interval_s=self.interval_s,
             scan_limit=100,
             lease_s=self.lease_s,

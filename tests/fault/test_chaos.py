@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 
-from tests.fault.chaos import is_good, run
+import pytest
+
+from tests.fault.chaos import run, troubles
 
 SEED = int(os.environ.get("DPP_TEST_SEED", "20261129"))
-SECONDS = 25.0
+SECONDS = 20.0  # each kind of fault comes once in about that time
 
 
+@pytest.mark.timeout(300)  # a minute; no test fails because the machine was busy
 def test_a_short_storm_leaks_nothing() -> None:
     table = run(argparse.Namespace(seed=SEED, seconds=SECONDS, nodes=3))
 
-    assert is_good(table), table
-    assert table["asked"] == table["acknowledged"] > 100
+    assert troubles(table) == []
+    assert table["acknowledged"] > 100

@@ -1,19 +1,23 @@
 """Load on a real node that remembers what was asked and what was answered, across its deaths.
 
-Each sender submits one run after another, of several kinds, for one tenant. A request without an
-answer, or with a 503, is *unknown*: the replay of it later must be answered, and by one run. All of
-it, and what senders read in between, is written down for `tests.oracle.history`.
+Each sender submits one run after another, of several kinds, for one tenant; where shares say so,
+some come in batches, and some are cancelled. A request without an answer, or with a 503, is
+*unknown*: the replay of it later must be answered, and by one run. All of it, and what senders read
+in between, is written down for `tests.oracle.history`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import trio
@@ -24,8 +28,13 @@ from tests.oracle.history import Balance, History, Look, Submit
 
 LOOK_SHARE = 0.2  # of the submissions are followed by a look at the budget and at an earlier run
 PAUSE_S = 0.05  # after a refused connection: the node is away
+BATCH_MAX = 8  # submissions of a batch, as a client gathers them
+PAGE = 250  # submissions that are replayed at once: with a few large ones still a small body
+CANCEL_DELAYS_S = (0.0, 0.02, 0.1)  # still queued, just claimed, at work
+INLINE_MAX = 64 * 1024  # bytes of a result in its row, as shipped
+Kind: TypeAlias = tuple[dict[str, Any], str, str]
 # What a run does and what that must cost, whichever attempt is the one that settles.
-KINDS: Sequence[tuple[dict[str, Any], str, str]] = (
+KINDS: tuple[Kind, ...] = (
     ({}, "COMPLETED", "0.00"),
     ({"cost_usd": "0.001", "message": "paid"}, "COMPLETED", "0.001"),
     ({"cost_usd": "0.002", "sleep_s": 0.05}, "COMPLETED", "0.002"),
@@ -45,6 +54,21 @@ class Asked:
     status: str
     cost: str
     run_id: str | None = None  # acknowledged
+    cancelled: bool = False  # somebody asked for it, and may have been heard
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Return what the run answers with, if it completes."""
+        return {"message": self.body["inputs"].get("message")}
+
+    @property
+    def ends(self) -> set[tuple[str, str]]:
+        """Return how it may end: status and cost. A cancelled one costs what it charged so far."""
+        whole = {(self.status, self.cost)}
+        if self.cancelled:
+            charged = self.body["inputs"].get("cost_usd", "0.00")
+            whole |= {("CANCELED", "0.00"), ("CANCELED", charged)}
+        return whole
 
     def named(self, run_id: str) -> None:
         """Hear which run the key names: always the same one."""
@@ -54,34 +78,88 @@ class Asked:
 
 @define(eq=False)
 class Load:
-    """All that was ever asked of the node. `tenants`: name → API key."""
+    """All that was ever asked of the node. `tenants`: name → API key; shares are of all turns."""
 
     tenants: dict[str, str]
     dice: Random
+    kinds: Sequence[Kind] = KINDS
+    inline_max_bytes: int = INLINE_MAX  # beyond it a result is not in its run's row
+    batch_share: float = 0
+    cancel_share: float = 0
     asked: list[Asked] = field(factory=list)
     refused: int = 0  # 503, each with its Retry-After
     lost: int = 0  # no answer at all
+    batches: int = 0  # that were answered
+    cancels: int = 0  # the same
     history: History = field(factory=History)
     _numbers: itertools.count[int] = field(factory=itertools.count)
+    _of: defaultdict[str, list[Asked]] = field(factory=lambda: defaultdict(list))
 
     def new(self, tenant: str) -> Asked:
         """Make up a submission."""
-        inputs, status, cost = self.dice.choice(KINDS)
+        return self.add(tenant, self.dice.choice(self.kinds))
+
+    def add(self, tenant: str, kind: Kind) -> Asked:
+        """Make up a submission of this kind."""
+        inputs, status, cost = kind
         body = submission(inputs=inputs, priority=self.dice.randrange(10))
         asked = Asked(tenant, f"load-{next(self._numbers)}", body, status, cost)
         self.asked.append(asked)
+        self._of[tenant].append(asked)
         return asked
 
     async def send(self, url: str, tenant: str, stop: trio.Event) -> None:
         """Submit one run after another until told to stop."""
         async with connected(url, self.tenants[tenant]) as client:
             while not stop.is_set():
-                if await self.ask(client, self.new(tenant)):
+                if await self.take_turn(client, tenant):
                     if self.dice.random() < LOOK_SHARE:
                         await self.look(client, tenant)
                 else:
                     with trio.move_on_after(PAUSE_S):
                         await stop.wait()
+
+    async def take_turn(self, client: Client, tenant: str) -> bool:
+        """Submit a run, or a few; returns whether the node answered."""
+        if self.dice.random() < self.batch_share:
+            count = self.dice.randrange(2, BATCH_MAX + 1)
+            return await self.ask_batch(client, [self.new(tenant) for _ in range(count)])
+        asked = self.new(tenant)
+        answered = await self.ask(client, asked)
+        if answered and self.dice.random() < self.cancel_share:
+            await self.cancel(client, asked)
+        return answered
+
+    async def cancel(self, client: Client, asked: Asked) -> None:
+        """Ask for a cancel, soon after the run was admitted, whatever comes of it."""
+        await trio.sleep(self.dice.choice(CANCEL_DELAYS_S))
+        asked.cancelled = True
+        assert asked.run_id is not None
+        with suppress(httpx.TransportError):
+            answer = await client.cancel(asked.run_id)
+            assert answer.status_code in {200, 202, 503}, answer.text
+            self.cancels += answer.status_code != 503
+
+    async def ask_batch(self, client: Client, some: Sequence[Asked]) -> bool:
+        """Send submissions of one tenant as a batch; False = not every answer is definite."""
+        asked_at = trio.current_time()
+        runs = [{**one.body, "idempotency_key": one.key} for one in some]
+        try:
+            answer = await client.ask("POST", "/v1/runs:batch", json={"runs": runs})
+        except httpx.TransportError:
+            self.lost += len(some)
+            for one in some:
+                self.told(one, asked_at, None, None)
+            return False
+        assert answer.status_code in {200, 503}, answer.text
+        taken = answer.status_code == 200
+        items = answer.json()["items"] if taken else [{"status": 503}] * len(some)
+        for one, item in zip(some, items, strict=True):
+            assert item["status"] in {201, 503}, (one, item)
+            self.refused += item["status"] == 503
+            self.told(one, asked_at, item["status"], item.get("run"))
+        self.batches += taken
+        return all(item["status"] == 201 for item in items)
 
     async def ask(self, client: Client, asked: Asked) -> bool:
         """Send one submission, for the first time or again; False = no definite answer."""
@@ -130,6 +208,8 @@ class Load:
             answer = await client.ask("GET", "/v1/budget")
             if answer.status_code == 200:
                 self.history.balances.append(balance(tenant, asked_at, answer.json()))
+            if not known:  # a node was away for all of them
+                return
             asked_at = trio.current_time()
             answer = await client.ask("GET", f"/v1/runs/{self.dice.choice(known)}")
             if answer.status_code == 200:
@@ -152,7 +232,7 @@ class Load:
 
     def of(self, tenant: str) -> list[Asked]:
         """Return what a tenant asked."""
-        return [asked for asked in self.asked if asked.tenant == tenant]
+        return self._of[tenant]
 
     async def _replay(self, url: str, tenant: str) -> None:
         """A batch may replay what was submitted alone, and the other way round."""
@@ -160,14 +240,8 @@ class Load:
         async with connected(url, self.tenants[tenant]) as client:
             for asked in mine[-10:]:
                 await until(partial(self.ask, client, asked))  # a 503 is asked again, as clients do
-            for page in pages(mine, 500):
-                asked_at = trio.current_time()
-                items = await client.batch(
-                    [{**one.body, "idempotency_key": one.key} for one in page]
-                )
-                for asked, item in zip(page, items, strict=True):
-                    assert item["status"] == 201, (asked, item)
-                    self.told(asked, asked_at, 201, item["run"])
+            for page in pages(mine, PAGE):
+                await until(partial(self.ask_batch, client, page))
 
     async def _check(self, url: str, tenant: str) -> None:
         async with connected(url, self.tenants[tenant]) as client:
@@ -184,9 +258,18 @@ class Load:
         for asked in mine:
             run = runs[asked.run_id]
             assert run["idempotency_key"] == asked.key
-            assert (run["status"], run["cost"]["actual_usd"]) == (asked.status, asked.cost), run
-            message = {"message": asked.body["inputs"].get("message")}
-            assert run["result"] == (message if asked.status == "COMPLETED" else None)
+            assert (run["status"], run["cost"]["actual_usd"]) in asked.ends, run
+            self.check_result(asked, run)
+
+    def check_result(self, asked: Asked, run: Mapping[str, Any]) -> None:
+        """A result is what was asked for, in its row or told by its digest; nothing else has one."""  # noqa: E501
+        shown = (run["result"], run["result_sha256"])
+        if run["status"] != "COMPLETED":
+            assert shown == (None, None), run
+            return
+        stored = json.dumps(asked.result, separators=(",", ":")).encode()
+        in_row = len(stored) <= self.inline_max_bytes
+        assert shown == (asked.result if in_row else None, hashlib.sha256(stored).hexdigest())
 
 
 def micros(usd: str) -> int:

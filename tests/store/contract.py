@@ -1322,6 +1322,19 @@ class LeaseContract:
         assert older.lease_id not in living
         assert await store.orphaned_runs(ALL) == [seen(claimed)]
 
+    async def test_a_question_that_came_late_ends_no_tenure_that_came_after(
+        self, world: World
+    ) -> None:
+        store = world.store
+        late = await take_lease(store, "node-1")
+        after = await take_lease(store, "node-1")
+
+        assert await store.end_earlier_leases(late) == 0
+        await store.end_lease(late, hand_back=False)
+        assert await store.end_earlier_leases(late) == 0
+
+        assert [node.lease_id for node in await store.list_nodes()] == [after.lease_id]
+
     async def test_attempts_that_a_node_does_not_know_are_handed_back_by_fence(
         self, world: World
     ) -> None:

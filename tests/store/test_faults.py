@@ -299,7 +299,7 @@ async def test_a_run_on_a_broken_page_that_expires_keeps_no_reaper_from_taking_b
     await admin.execute(BAD_PAGE.format(run_id=bad.run_id))
 
     calm = Calm(LEASE_S, 1.0, answered_at=trio.current_time())
-    await step(Passing(judged, 100, LEASE_S, Refusals()), calm)
+    await step(Passing(judged, 100, LEASE_S, Refusals(), list), calm)
 
     assert (await read(judged, lost.fence.run_id, "other")).status is Status.QUEUED
     (finding,) = await judged.list_findings()

@@ -45,7 +45,7 @@ from tests.store.examples import (
     posting,
     submission,
 )
-from tests.store.sessions import SOON_S, holding, start
+from tests.store.sessions import LOOK_S, SOON_S, holding, start
 from tests.store.steps import (
     ALL,
     begin,
@@ -519,17 +519,26 @@ async def test_a_settle_that_met_a_cancel_keeps_its_outcome(
     assert (run.status, run.cancel_asked) == (Status.COMPLETED, True)
 
 
+@pytest.mark.parametrize("how", ["drain", "fences"])
 async def test_a_cancel_that_met_a_hand_back_ends_the_run(
-    judged: PostgresStore, sessions: Sessions
+    judged: PostgresStore, sessions: Sessions, how: str
 ) -> None:
-    """It finds the row leased, waits, and sees it queued: guarded twice it would find neither."""
-    await make_tenant(judged)
-    claimed = await begin(judged, await take_lease(judged))
+    """It finds the row leased, waits, and sees it queued: guarded twice it would find neither.
 
-    async with standing(sessions, handing_back(claimed.fence)) as first:
+    A drain holds the row alone. By fences the budget is held, too, and the cancel waits for that.
+    """
+    await make_tenant(judged)
+    lease = await take_lease(judged)
+    claimed = await begin(judged, lease)
+    hand_back, answer = {
+        "drain": (ending_lease(lease, hand_back=True), 0),
+        "fences": (handing_back(claimed.fence), 1),
+    }[how]
+
+    async with standing(sessions, hand_back) as first:
         cancel = first.meanwhile(partial(judged.cancel_run, "acme", claimed.fence.run_id))
         await sessions.until_blocked()
-        assert await first.commit() == 1
+        assert await first.commit() == answer
         assert isinstance(await cancel.result(), Ended)
 
     assert (await read(judged, claimed.fence.run_id)).status is Status.CANCELED
@@ -718,6 +727,29 @@ async def test_a_reaper_that_waited_for_the_row_looks_again(
         assert await first.commit() == 0
 
     assert (await read(judged, again.fence.run_id)).lease_epoch == 2
+    assert await judged.end_runs([end(again)], wait=True) == [SETTLED]
+
+
+async def test_a_run_that_changed_hands_while_a_page_was_taken_back_stays_there(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    """The lease that holds it then is younger than all that a statement which waits can see."""
+    await make_tenant(judged)
+    lost = await take_lease(judged)
+    held, other = await begin(judged, lost), await begin(judged, lost)
+    await judged.end_lease(lost, hand_back=False)
+    scan = [seen(held), seen(other)]
+
+    async with trio.open_nursery() as nursery:
+        async with holding(sessions, HOLD_RUN, held.fence.run_id):
+            reaping = start(nursery, partial(judged.take_back, scan, Lapse.LOST))
+            while not reaping.over and not await sessions.until_blocked(0):  # noqa: ASYNC110
+                await trio.sleep(LOOK_S)
+            await judged.end_lease(lost, hand_back=True)  # needs no budget
+            (again,) = await claim(judged, await take_lease(judged, "node-2"))
+        await reaping.result()
+
+    assert again.fence.run_id == other.fence.run_id
     assert await judged.end_runs([end(again)], wait=True) == [SETTLED]
 
 

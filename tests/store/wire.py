@@ -1,8 +1,9 @@
 """A wire to PostgreSQL that can be cut where it hurts: at COMMIT.
 
-It listens on a Unix socket of its own and passes on the frames of the protocol, both ways. The
-next COMMITs meet what was planned for them, in order; after that they pass. Cancel requests are
-counted: the store must never send one.
+It listens on a Unix socket of its own and passes on the frames of the protocol, both ways, as many
+at once as have come. The next COMMITs meet what was planned for them, in order; after that they
+pass. It can also be cut at any message, slowed down, and held so that nothing passes and nobody
+hangs up. Cancel requests are counted: the store must never send one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import deque
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
@@ -45,7 +47,8 @@ class Cut(StrEnum):
 class Wire:
     """Between a store and the server whose socket lies in `upstream`."""
 
-    def __init__(self, upstream: str, host: str) -> None:
+    def __init__(self, upstream: str, host: str, seed: int = 0) -> None:
+        self.dice = Random(seed)
         self.host = host
         self.upstream = upstream
         self.plan: deque[Cut] = deque()
@@ -61,6 +64,14 @@ class Wire:
         self.executed = 0  # how often one was run
         self.held = trio.Event()
         self.release = trio.Event()
+        self.passing = trio.Event()  # while it is not set, no byte passes, on new connections too
+        self.passing.set()
+        self.stopped = 0  # how often something had to wait for it
+        self.delay_s: tuple[float, float] | None = None  # from, to: of each piece, either way
+        self.delayed = 0
+        self.cut_in: int | None = None  # messages of clients until a connection is cut
+        self.cut_passes = False  # the message where that happens still reaches the server
+        self.message_cuts = 0
         self._lines: set[Line] = set()
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -83,14 +94,43 @@ class Wire:
         if self.deaf:
             await read_to_the_end(client)
             return
-        server = await trio.open_unix_socket(f"{self.upstream}/{SOCKET}")
-        await server.send_all(startup)
+        await self.hinder()
+        try:
+            server = await trio.open_unix_socket(f"{self.upstream}/{SOCKET}")
+            await server.send_all(startup)
+        except (OSError, trio.BrokenResourceError):  # the server is away
+            client.socket.close()
+            return
         line = Line(self, client, server)
         self._lines.add(line)
         try:
             await line.run()
         finally:
             self._lines.discard(line)
+
+    async def hinder(self) -> None:
+        """Wait as long as what has come here has to, just now."""
+        if self.delay_s is not None:
+            self.delayed += 1
+            await trio.sleep(self.dice.uniform(*self.delay_s))
+        if not self.passing.is_set():
+            self.stopped += 1
+            await self.passing.wait()
+
+    def hold(self) -> None:
+        """Let no byte pass until `passing` is set again; nobody hangs up."""
+        self.passing = trio.Event()
+
+    def cuts_here(self) -> bool:
+        """Count a message of a client; say whether its connection is to be cut at it."""
+        if self.cut_in is None:
+            return False
+        self.cut_in -= 1
+        if self.cut_in > 0:
+            return False
+        self.cut_in = None
+        self.message_cuts += 1
+        return True
 
     @property
     def lines(self) -> int:
@@ -129,30 +169,57 @@ class Line:
     async def _from_client(self) -> None:
         frames = Frames(self.client)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while frame := await frames.receive():
-                if frame[:1] == PARSE:
-                    self.wire.parsed.append(frame[HEAD:])
-                content = without_length(frame)
-                self.wire.executed += frame[:1] == EXECUTE
-                self.wire.begins += content.startswith(BEGIN)
-                if content == COMMIT:
-                    await self._commit(frame)
-                elif self._cut is None and not self.mute:  # not even the driver's good-bye
-                    await self.server.send_all(frame)
+            while some := await frames.receive():
+                passing: list[bytes] = []
+                for frame in some:
+                    self._count(frame)
+                    if without_length(frame) == COMMIT:
+                        await self._send_server(passing)
+                        await self._commit(frame)
+                    elif self.wire.cuts_here():
+                        await self._send_server(passing + [frame] * self.wire.cut_passes)
+                        self.hang_up()
+                        break
+                    else:
+                        passing.append(frame)
+                await self._send_server(passing)
         if not self.keeps_server:
             self.hang_up()
 
     async def _from_server(self) -> None:
         frames = Frames(self.server)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while frame := await frames.receive():
-                if self._cut is Cut.AFTER and frame[:1] == READY:
-                    self.hang_up()
-                elif self._cut is None and not self.mute and not self._is_hidden(frame):
-                    self.mute = self.wire.mute_after_login and frame[:1] == READY
-                    await self.client.send_all(frame)
+            while some := await frames.receive():
+                passing = [frame for frame in some if self._passes(frame)]
+                if passing:
+                    await self.wire.hinder()
+                    await self.client.send_all(b"".join(passing))
         if self._cut is None and not self.mute:
             self.hang_up()
+
+    def _count(self, frame: bytes) -> None:
+        kind = frame[:1]
+        if kind == PARSE:
+            self.wire.parsed.append(frame[HEAD:])
+        self.wire.executed += kind == EXECUTE
+        self.wire.begins += frame.startswith(BEGIN[1:], HEAD) and kind == BEGIN[:1]
+
+    async def _send_server(self, passing: list[bytes]) -> None:
+        """Send what has come, and forget it."""
+        if passing and self._cut is None and not self.mute:  # not even the driver's good-bye
+            await self.wire.hinder()
+            await self.server.send_all(b"".join(passing))
+        passing.clear()
+
+    def _passes(self, frame: bytes) -> bool:
+        """Say whether the client gets this, and do what was planned for after it."""
+        is_ready = frame[:1] == READY
+        if self._cut is Cut.AFTER and is_ready:
+            self.hang_up()
+        if self._cut is not None or self.mute or self._is_hidden(frame):
+            return False
+        self.mute = self.wire.mute_after_login and is_ready
+        return True
 
     def _is_hidden(self, frame: bytes) -> bool:
         return self.wire.hides_standby and without_length(frame).startswith(STANDBY)
@@ -170,6 +237,7 @@ class Line:
         if planned is Cut.BEFORE:
             self.hang_up()
         elif planned is not Cut.NEVER and not self.mute:
+            await self.wire.hinder()
             await self.server.send_all(frame)
         if planned is Cut.DURING:
             self.client.socket.close()
@@ -185,23 +253,27 @@ class Frames:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._buffer = bytearray()
+        self._buffer = b""
 
-    async def receive(self) -> bytes:
-        """Return the next one; nothing once the other side has hung up."""
-        while (frame := self._take()) is None:
+    async def receive(self) -> list[bytes]:
+        """Return the next ones, as many as are there; none once the other side has hung up."""
+        while not (frames := self._take()):
             chunk = await self._stream.receive_some(CHUNK)
             if not chunk:
-                return b""
+                return []
             self._buffer += chunk
-        return frame
+        return frames
 
-    def _take(self) -> bytes | None:
-        if len(self._buffer) < HEAD or len(self._buffer) <= (size := length(self._buffer[1:])):
-            return None
-        frame = bytes(self._buffer[: size + 1])
-        del self._buffer[: size + 1]
-        return frame
+    def _take(self) -> list[bytes]:
+        frames, begin, there = [], 0, len(self._buffer)
+        while there - begin >= HEAD:
+            end = begin + 1 + length(self._buffer[begin + 1 : begin + HEAD])
+            if end > there:
+                break
+            frames.append(self._buffer[begin:end])
+            begin = end
+        self._buffer = self._buffer[begin:]
+        return frames
 
 
 def without_length(frame: bytes) -> bytes:
