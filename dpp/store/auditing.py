@@ -40,6 +40,7 @@ OF_TENANTS = frozenset({
     auditing.TOTALS,
 })  # fmt: skip
 LAST = 2**63 - 1
+WHOLE_FACTS = 200_000  # that one statement looks through: a second or two of the five that it has
 LIVE_MAX = 20_000  # live rows that one page counts: those of a longer queue are the whole audit's
 
 
@@ -251,8 +252,56 @@ class Look:
         for name in names:
             sums = marks[name].sums
             if live.get(name, (0, 0)) != (sums.unresolved, sums.held):
-                found += await of_tenant(connection, name, auditing.LIVE_OR_ENDED)
+                found += await lost_runs(connection, name, marks[name].seq)
         return found
+
+
+async def lost_runs(connection: Connection, tenant_id: str, until: int) -> list[Offence]:
+    """Return runs of a tenant that are neither live nor ended, or both; of a long ledger the first.
+
+    One statement over all of a long ledger would take longer than it may. That is looked through
+    until something is found, and not again while a person has yet to look at that.
+    """
+    name = auditing.LIVE_OR_ENDED
+    if until <= WHOLE_FACTS:
+        return await of_tenant(connection, tenant_id, name)
+    if await queries.open_of_tenant.fetch_one(connection, tenant_id=tenant_id, invariant=name):
+        return []
+    for after in range(0, until, WHOLE_FACTS):
+        window = Window(tenant_id, after, after + WHOLE_FACTS, whole=False)
+        rows = await behind("touched", frozenset({name})).fetch(
+            connection, **bounds([window]), run_tenants=[], run_ids=[]
+        )
+        if rows:
+            return [offence(row) for row in rows]
+    return []
+
+
+async def fold(connection: Connection, tenant_id: str) -> tuple[int, Sums]:
+    """Add up the facts that stand by now; returns up to which, and what they add up to.
+
+    They do not change any more, so that takes no lock; and it goes piece by piece, so that a ledger
+    may be as long as it likes.
+    """
+    sums, after = Sums(), 0
+    while True:
+        row = await queries.ledger_piece.fetch_one(
+            connection, tenant_id=tenant_id, after=after, facts=WHOLE_FACTS
+        )
+        if row is None or row["last"] is None:
+            return after, sums
+        sums, after = (
+            sums + await sums_between(connection, tenant_id, after, row["last"]),
+            row["last"],
+        )
+
+
+async def sums_between(connection: Connection, tenant_id: str, after: int, last: int) -> Sums:
+    """Add up the facts of one tenant behind `after`, up to `last`."""
+    row = await queries.audit_windows.fetch_one(
+        connection, tenant_ids=[tenant_id], afters=[after], untils=[last], lasts=[last]
+    )
+    return Sums() if row is None else sums_of(row)
 
 
 async def of_tenant(connection: Connection, tenant_id: str, invariant: str) -> list[Offence]:

@@ -16,7 +16,7 @@ import trio
 from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
-from dpp.auditing import Mark, Offence
+from dpp.auditing import Mark, Offence, Sums
 from dpp.blobs import Attempt, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
@@ -27,7 +27,7 @@ from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
 from dpp.plans import Plans
-from dpp.resolutions import Resolving, Unfit
+from dpp.resolutions import Refold, Resolving, Unfit
 from dpp.runs import Run
 from dpp.settlement import End, Settlement
 from dpp.store import (
@@ -266,7 +266,10 @@ class PostgresStore:
             tenants_max=tenants_max,
             facts_max=facts_max,
         )
-        return await self._desk.ask("audit_page", self._desk.auditor, verb, once=True)
+        # Where a run is looked for in a long ledger it takes a while; each statement is bounded.
+        return await self._desk.ask(
+            "audit_page", self._desk.auditor, verb, once=True, wall_s=AUDIT_WALL_S
+        )
 
     async def open_findings(
         self, tenant_id: str, offences: Sequence[Offence], mark: Mark
@@ -449,7 +452,11 @@ class PostgresStore:
         """Do what an operator decided about a finding."""
         finding = await self.get_finding(asked.finding_id)
         whose = "" if finding is None or finding.tenant_id is None else finding.tenant_id
-        verb = partial(resolutions.resolve_finding, asked=asked)
+        folded = (0, Sums())
+        if isinstance(asked.remedy, Refold) and whose:
+            fold = partial(auditing.fold, tenant_id=whose)
+            folded = await self._desk.ask("fold", self._desk.auditor, fold, wall_s=AUDIT_WALL_S)
+        verb = partial(resolutions.resolve_finding, asked=asked, folded=folded)
         try:
             return await self._desk.ask_row("resolve_finding", whose, verb)
         except (StoreUnavailable, StoreBroken) as fault:

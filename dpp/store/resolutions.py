@@ -26,7 +26,7 @@ from dpp.resolutions import (
 )
 from dpp.runs import Status
 from dpp.store import audits, endings
-from dpp.store.auditing import LAST, OF_TENANTS, of_runs, of_tenant, offence, parts, sums_of
+from dpp.store.auditing import LAST, OF_TENANTS, of_runs, of_tenant, offence, parts, sums_between
 from dpp.store.audits import invariants
 from dpp.store.connections import Connection
 from dpp.store.findings import quoted
@@ -41,9 +41,12 @@ async def get_finding(connection: Connection, finding_id: UUID) -> Finding | Non
 
 
 async def resolve_finding(
-    connection: Connection, asked: Resolving, *, wait: bool
+    connection: Connection, asked: Resolving, folded: tuple[int, Sums], *, wait: bool
 ) -> ResolveOutcome | Busy:
-    """Resolve a finding. Asked again with the same words it answers the same."""
+    """Resolve a finding. Asked again with the same words it answers the same.
+
+    `folded`: up to which fact the tenant's ledger was added up before, without a lock, and to what.
+    """
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection, "resolve"):
         seen = await get_finding(connection, asked.finding_id)
@@ -52,7 +55,7 @@ async def resolve_finding(
         budget = await lock.fetch_one(connection, tenant_ids=[seen.tenant_id])
         if budget is None and seen.tenant_id is not None and not wait:
             return Busy()
-        case = await read_case(connection, asked, seen, budget)
+        case = await read_case(connection, asked, seen, budget, folded)
         held = await queries.lock_tenant.fetch_one(connection, tenant_id=seen.tenant_id)
         frozen = held is not None and held["frozen"]
         finding = await get_finding(connection, asked.finding_id)  # only resolvers change it
@@ -71,14 +74,19 @@ async def resolve_finding(
 
 
 async def read_case(
-    connection: Connection, asked: Resolving, finding: Finding, budget: Row | None
+    connection: Connection,
+    asked: Resolving,
+    finding: Finding,
+    budget: Row | None,
+    folded: tuple[int, Sums],
 ) -> Case:
     """Lock the run of the finding, and read what the remedy is decided by."""
     run_id = run_of(finding)
     run = None if run_id is None else await read_run(connection, finding, run_id, budget)
     sums, found = Sums(), None
     if isinstance(asked.remedy, Refold) and finding.tenant_id is not None:
-        sums = await whole_sums(connection, finding.tenant_id)
+        after, sums = folded
+        sums += await sums_between(connection, finding.tenant_id, after, LAST)
     if isinstance(asked.remedy, Accept):
         found = await still_wrong(connection, finding)
     return Case(
@@ -105,14 +113,6 @@ async def read_run(
         live=rows.live.get(run_id),
         ended=None if ended is None else endings.ended_run(ended),
     )
-
-
-async def whole_sums(connection: Connection, tenant_id: str) -> Sums:
-    """Add all facts of a tenant up."""
-    row = await queries.audit_windows.fetch_one(
-        connection, tenant_ids=[tenant_id], afters=[0], untils=[LAST], lasts=[LAST]
-    )
-    return Sums() if row is None else sums_of(row)
 
 
 async def still_wrong(connection: Connection, finding: Finding) -> Offence | None:

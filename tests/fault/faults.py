@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Hit: TypeAlias = Callable[["Storm", Member], Awaitable[int]]
 
+FREE_S = 0.1  # between two looks whether a node is free
 DOWN_S = (0.0, 2.0)  # until a killed node is started again
 PAST_LEASE_S = LEASE_S + 2.5
 COMMIT_S = 3.0  # a node that has anything to do commits within it
@@ -50,6 +51,27 @@ async def kill(storm: Storm, member: Member) -> int:
     await trio.to_thread.run_sync(member.node.kill9)
     await trio.sleep(storm.dice.uniform(*DOWN_S))
     await storm.start(member)
+    return 1
+
+
+async def kill_all(storm: Storm, member: Member) -> int:
+    """Kill -9 all nodes at once, and start them again."""
+    others = [one for one in storm.fleet.members if one is not member]
+    for one in others:
+        while one.taken:  # noqa: ASYNC110 - by the other strand, which waits for none
+            await trio.sleep(FREE_S)
+        one.taken = True
+    everybody = [member, *others]
+    for one in everybody:
+        one.may_end = True
+        await storm.count(one)
+    for one in everybody:
+        await trio.to_thread.run_sync(one.node.kill9)
+    async with trio.open_nursery() as nursery:
+        for one in everybody:
+            nursery.start_soon(storm.start, one)
+    for one in others:
+        one.taken = False
     return 1
 
 
@@ -198,6 +220,7 @@ class Fault:
 # Two strands at once: what happens to processes, and what happens between and below them.
 PROCESSES = (
     Fault(kill, 5),
+    Fault(kill_all, 1),
     Fault(freeze, 2),
     Fault(freeze_past_lease, 2),
     Fault(drain, 3),

@@ -14,6 +14,7 @@ import pytest
 
 from dpp.auditing import EQUAL_LEDGER, LIVE_OR_ENDED, Mark, offence
 from dpp.metrics import findings_total
+from dpp.store import auditing
 from tests.store.steps import claim, create, end_one, make_tenant, settle, take_lease
 from tests.store.test_audit import BREAKS, OF_ACME, Break, break_it, make_busy
 from tests.store.worlds import postgres_world
@@ -247,3 +248,20 @@ async def test_a_clock_that_goes_back_over_midnight_freezes_nobody(
 
     assert await looks.look() == []
     assert (await store.audit()).ok
+
+
+async def test_a_lost_run_of_a_long_ledger_is_looked_for_piece_by_piece(
+    store: PostgresStore, admin: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "WHOLE_FACTS", 3)
+    await make_busy(store)
+    looks = Looks(store)
+    assert await looks.look() == []
+    (row,) = await admin.fetch(OLD_RUN)
+    await admin.execute("set session_replication_role = replica")
+    await admin.execute(MOVED["an old live row is gone"][0])
+
+    opened = await looks.find(await looks.look())
+
+    assert [(one.invariant, one.subject) for one in opened] == [(LIVE_OR_ENDED, str(row[0]))]
+    assert await looks.look() == []

@@ -10,19 +10,28 @@ from uuid import uuid4
 import pytest
 import trio
 
-from dpp.auditing import Parts
+from dpp.auditing import Parts, Sums
 from dpp.findings import Resolved, ResolvedAlready
 from dpp.money import Micros
 from dpp.resolutions import Accept, Refold, Remedy, RunEnded, Settle, Unfit, Void, shown
 from dpp.runs import ErrorCode, Status
 from dpp.settlement import LeaseLost, Settled
-from dpp.store import findings, resolutions
+from dpp.store import auditing, findings, resolutions
 from dpp.store.transactions import NotCommitted
 from tests.store.contract import seen
 from tests.store.examples import DOLLAR, STORE_PLANS, end
 from tests.store.resolve_contract import HALF, is_frozen, resolving, set_aside
 from tests.store.sessions import start
-from tests.store.steps import begin, budget_of, create, end_one, make_tenant, read, take_lease
+from tests.store.steps import (
+    begin,
+    budget_of,
+    claim,
+    create,
+    end_one,
+    make_tenant,
+    read,
+    take_lease,
+)
 from tests.store.test_audit import BREAKS, break_it, make_busy
 from tests.store.test_auditor import Looks
 from tests.store.verbs import ending
@@ -56,11 +65,11 @@ def database(emptied: Database) -> Database:
 
 
 def resolve(
-    finding_id: UUID, remedy: Remedy
+    finding_id: UUID, remedy: Remedy, folded: tuple[int, Sums] = (0, Sums())
 ) -> Callable[[Connection], Awaitable[ResolveOutcome | Busy]]:
     """Return the transaction as a function of a connection."""
     asked = resolving(finding_id, remedy)
-    return partial(resolutions.resolve_finding, asked=asked, wait=True)
+    return partial(resolutions.resolve_finding, asked=asked, folded=folded, wait=True)
 
 
 async def found(store: PostgresStore, looks: Looks | None = None) -> list[Finding]:
@@ -396,3 +405,22 @@ async def test_a_refold_of_a_budget_that_is_gone_is_not_written_with_old_sums(
 
     assert await budget_of(store) == good
     assert (await store.audit()).verdicts[1].offenders == ()
+
+
+async def test_a_long_ledger_is_folded_piece_by_piece_and_what_comes_meanwhile_is_added(
+    judged: PostgresStore, admin: Session, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "WHOLE_FACTS", 2)
+    await make_busy(judged)
+    claimed, *_ = await claim(judged, await take_lease(judged))
+    await admin.execute(SHORT)
+    looks = Looks(judged)
+    finding, *_ = await looks.find(await looks.look())
+    session = await sessions.open()
+
+    folded = await session.run(partial(auditing.fold, tenant_id="acme"))
+    assert isinstance(await end_one(judged, claimed), Settled)
+    answer = await session.run(resolve(finding.finding_id, Refold(), folded))
+
+    assert isinstance(answer, Resolved)
+    assert folded[0] > 2 * auditing.WHOLE_FACTS
