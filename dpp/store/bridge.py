@@ -121,6 +121,8 @@ class Bridge:
         self._loop.call_soon_threadsafe(self._loop.stop)
         await trio.to_thread.run_sync(self._thread.join, STOP_S)
         if not self._thread.is_alive():
+            # What is in flight was left on purpose: that its task is gone is no news.
+            self._loop.set_exception_handler(lambda _loop, _context: None)
             self._loop.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the bridge's thread runs it
+import gc
 import threading
 from functools import partial
 
@@ -119,3 +120,16 @@ async def test_a_bridge_that_dies_says_so_and_starts_nothing() -> None:
 
         with pytest.raises(StoreUnavailable):
             await dying.run(partial(asyncio.sleep, 0))
+
+
+async def test_what_is_in_flight_at_the_end_is_left_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_bridge() as closing, trio.open_nursery() as nursery:
+        nursery.start_soon(closing.run, partial(asyncio.sleep, 1000))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    del closing
+    gc.collect()
+
+    assert caplog.records == []
