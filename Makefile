@@ -14,7 +14,7 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench bench-frozen bench-failpoints chaos mutants lock schema env clean
+.PHONY: help demo test lint bench bench-frozen bench-failpoints chaos sim mutants lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
 	@echo "make bench-failpoints   what inert failpoints cost a run"
 	@echo "make chaos   a storm over three nodes; SECONDS=600 SEED=7 sets its length and repeats it"
+	@echo "make sim     several nodes on a virtual clock, one seed after the other; ARGS='--seeds 2000'"
 	@echo "make mutants every seeded bug, two at a time, and whether the tests catch it"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
 	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
@@ -48,6 +49,9 @@ bench-frozen: env
 
 bench-failpoints: env
 	@$(bin)/python -m bench.failpoints $(ARGS)
+
+sim: env
+	@$(bin)/python -m tests.sim.run $(ARGS)
 
 mutants: env
 	@$(bin)/python -m tests.fault.mutants.run $(ARGS)

@@ -51,6 +51,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "Mend what the database names, and resolve it again.",
     ),
     "run quarantined": SET_ASIDE,
+    "storing mark refused": Advice(
+        "The attempt failed free, its run is retried or set aside.", AUDIT
+    ),
     # attempts
     "attempt was lost before it was settled": RECOVERED,
     "run requeued": RECOVERED,

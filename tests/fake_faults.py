@@ -105,7 +105,8 @@ class Faults:
         slow = fault.before_s or fault.after_s or tenants & self._held
         if not slow:
             await trio.lowlevel.checkpoint()
-            return effect(fault, body)
+            if not tenants & self._held:  # nobody took them meanwhile
+                return effect(fault, body)
         handed = Handed(body, fault)
         trio.lowlevel.spawn_system_task(self._finish, handed, tenants)
         await handed.answered.wait()

@@ -14,6 +14,7 @@ from dpp import failpoints
 from dpp.actors.asking import until_answered
 from dpp.blobs import BlobKey, Blobs, Label, Stored
 from dpp.claims import Claimed
+from dpp.faults import PageBroken, StoreBroken
 from dpp.logs import get_logger
 from dpp.ports import Storing
 from dpp.runs import ErrorCode, StoredResult
@@ -49,7 +50,15 @@ class Delivery:
         self, claimed: Claimed, completed: Completed, body: bytes
     ) -> Outcome | LeaseLost:
         mark = partial(self.store.mark_storing, claimed.fence)
-        if not await until_answered("mark_storing", mark):
+        try:
+            marked = await until_answered("mark_storing", mark)
+        except PageBroken as broken:
+            return refused(claimed, broken)  # noqa: ASYNC910 - it was asked
+        except StoreBroken:
+            raise
+        except Exception as bug:  # noqa: BLE001 - one row that is refused ends no other run
+            return refused(claimed, bug)  # noqa: ASYNC910 - it was asked
+        if not marked:
             return LeaseLost()
         failpoints.hit("deliver.after_mark")
         key = BlobKey.of(claimed.tenant_id, claimed.created_at, claimed.fence)
@@ -64,3 +73,9 @@ class Delivery:
             log.error("another object lies where the result belongs", key=key.name)
             return FailedByPlatform("another object lies where its result belongs")
         return evolve(completed, result=StoredResult(key.name, there.metadata.sha256))
+
+
+def refused(claimed: Claimed, bug: Exception) -> Outcome:
+    """Fail an attempt free whose row could not be marked: settling retries it or sets it aside."""
+    log.critical("storing mark refused", run_id=str(claimed.fence.run_id), exc_info=bug)
+    return FailedByPlatform("its row could not be marked")

@@ -238,6 +238,26 @@ async def test_a_store_that_cannot_be_asked_decides_nothing_and_a_person_is_told
     assert (after.run(run_id).actual_cost, after.run(run_id).attempt) == (CENTS, 1)
 
 
+async def test_a_mark_that_the_database_refuses_ends_no_other_run(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    await world.tenant()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.serve)
+        slow = await world.submit(asked(inputs={"sleep_s": 20}))
+        await trio.sleep(1)
+        world.store.faults.fail("mark_storing", Fault(RuntimeError("refused by a constraint")))
+        large = await submit_large(world)
+        await until_ended(world, large, within_s=5)
+        await until_ended(world, slow, within_s=30)
+        world.stopping.begin("the test is over")
+
+    assert (world.run(large).status, world.run(large).attempt) == (Status.COMPLETED, 2)
+    assert (world.run(slow).status, world.run(slow).attempt) == (Status.COMPLETED, 1)
+    assert audit(world.store.rows).ok
+
+
 async def test_a_person_is_told_although_postgresql_is_away_for_moments(
     autojump_clock: MockClock,
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from structlog import DropEvent
 
 from dpp import repeats
-from dpp.repeats import EVERY_S, Repeats
+from dpp.repeats import EVERY_S, KEPT_MAX, Repeats
 
 
 class Clock:
@@ -27,10 +27,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def passed(repeats: Repeats, actor: str, event: str = "store unavailable") -> dict[str, Any] | None:
+def passed(repeats: Repeats, actor: str, event: str = "store unavailable", **more: Any) -> Any:
     """Return the line, or None where it is left out."""
     try:
-        return dict(repeats(None, "warning", {"event": event, "actor": actor}))
+        return dict(repeats(None, "warning", {"event": event, "actor": actor, **more}))
     except DropEvent:
         return None
 
@@ -53,6 +53,20 @@ def test_actors_are_told_apart(clock: Clock) -> None:
     assert passed(lines, "reaper")
     assert passed(lines, "follower")
     assert passed(lines, "reaper") is None
+
+
+def test_another_reason_is_told_at_once(clock: Clock) -> None:
+    lines = Repeats()
+    assert passed(lines, "tenure", detail="no answer")
+    assert passed(lines, "tenure", detail="lease 7 lapsed")
+    assert passed(lines, "tenure", detail="no answer") is None
+
+
+def test_what_is_remembered_is_bounded(clock: Clock) -> None:
+    lines = Repeats()
+    for n in range(3 * KEPT_MAX):
+        assert passed(lines, "tenure", detail=f"lease {n}")
+    assert len(lines._last_at) <= KEPT_MAX
 
 
 def test_everything_else_is_told_each_time(clock: Clock) -> None:

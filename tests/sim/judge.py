@@ -14,6 +14,7 @@ from uuid import UUID
 
 from attrs import define
 
+from tests.fake_faults import WALL_S
 from tests.fake_rows import EndingRow, Rows, SubmissionRow
 from tests.oracle import history
 from tests.sim import books
@@ -118,12 +119,15 @@ class Judge:
 
         A node that drains has little time to end its lease; without a store it leaves it to lapse.
         And what cannot be stored within its wait is the platform's fault, whichever store was away.
+        A reaper waits one lease after an outage: where that is shorter than a question which was
+        asked in the silence is waited for, a living node may come too late to hand back.
         """
         kinds = self.scenario.kinds
         away = kinds & {"outage", "silence"}
         drained_alone = "drain" in kinds and away
+        too_late = "silence" in kinds and self.scenario.lease_s < WALL_S
         not_stored = price.script.is_large and (away or kinds & {"blobs away", "blobs lose"})
-        return bool(kinds & CRASHES or drained_alone or not_stored)
+        return bool(kinds & CRASHES or drained_alone or too_late or not_stored)
 
     def _price(self, row: SubmissionRow) -> Price:
         asked = row.asked

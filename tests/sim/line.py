@@ -17,13 +17,15 @@ import trio
 from attrs import define, field
 
 from dpp.faults import ClaimUnknown, StoreUnavailable
+from dpp.runs import StoredResult
+from dpp.settlement import End, LeaseLost, Settled
 from tests.actors.world import Line
 from tests.fake_store import FakeStore
 from tests.sim.marks import mark
 from tests.sim.telling import tell
 from tests.sim.trace import Trace
 from tests.sim.weather import FINE, Fate, Loss, Weather
-from tests.sim.witness import Witnessed
+from tests.sim.witness import Witness, Witnessed
 
 Args: TypeAlias = tuple[Any, ...]
 SENT_BY_THE_DEAD = 0.5  # of the questions under way when a node dies, what still arrives
@@ -59,8 +61,12 @@ class Air:
     trace: Trace
     weather: Weather
     faults: Witnessed
+    witness: Witness
     limbo: Limbo = field(factory=Limbo)
     lost: dict[object, bool] = field(factory=dict)  # what was asked and not answered → did it land
+    settled: set[tuple[str, UUID, int]] = field(
+        factory=set
+    )  # whose end committed: node and attempt
     flights: int = 0
 
 
@@ -99,6 +105,9 @@ class SimLine(Line):
         """Ask the store; raises what the weather lets it raise."""
         if self.cut:
             await trio.sleep_forever()
+        if verb == "end_runs":
+            attempts = (end.fence for end in args[0])
+            self.air.witness.over.update((one.run_id, one.lease_epoch) for one in attempts)
         fate = self.air.weather.fate(verb)
         flight = Flight(self, verb, args, kwargs, fate)
         if fate is FINE and not self.frozen and verb != "claimed_under":
@@ -174,6 +183,8 @@ class Flight:
             raise
         air.trace.add(line.node, self.verb, tell(answer))
         mark(air.trace.counts, self.verb, self.args, answer)
+        if self.verb == "end_runs":
+            self._compare(answer)
         if self.verb == "take_lease":
             air.trace.counts["a lease is lost"] += line.tenures > 0
             line.tenures += 1
@@ -181,6 +192,19 @@ class Flight:
             if name in air.lost:
                 air.trace.counts[f"unknown, resolved: {'yes' if air.lost.pop(name) else 'no'}"] += 1
         return answer
+
+    def _compare(self, answers: list[Any]) -> None:
+        """Say of an attempt whose end committed that it did, however often it is asked.
+
+        One with a stored result may be ended by the reconciler of the same node, and then again.
+        """
+        air = self.line.air
+        for end, answer in zip(self.args[0], answers, strict=True):
+            place = (self.line.node, end.fence.run_id, end.fence.lease_epoch)
+            if isinstance(answer, Settled):
+                air.settled.add(place)
+            elif isinstance(answer, LeaseLost) and place in air.settled and not is_stored(end):
+                air.trace.violated("an end that committed is told so", end)
 
     def _lose(self, *, landed: bool, answer: Any = None) -> None:
         """Raise what is told instead of `answer`."""
@@ -216,6 +240,11 @@ class Flight:
 
 
 NOBODY = UUID(int=0)
+
+
+def is_stored(end: End) -> bool:
+    """Say whether the result of this end lies in the blob store."""
+    return isinstance(getattr(end.outcome, "result", None), StoredResult)
 
 
 def lease_of(verb: str, args: Args) -> UUID:

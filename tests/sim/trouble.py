@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from random import Random
-from uuid import UUID
 
 import trio
 from attrs import define, field
@@ -15,7 +13,6 @@ from tests.fake_store import FakeStore
 from tests.sim.blobs import SimBlobs
 from tests.sim.fleet import Fleet, Life
 from tests.sim.scenario import Scenario
-from tests.sim.script import STORED_BYTES
 from tests.sim.trace import Trace
 from tests.sim.weather import Weather
 
@@ -140,15 +137,10 @@ class Trouble:
         await trio.lowlevel.checkpoint()
         poisoned = self.store.faults.poisoned
         live = sorted(one for one in self.store.rows.live if one not in poisoned)
-        if live := [one for one in live if not self._is_large(one)]:
+        if live:
             run_id = dice.choice(live)
             self.trace.hit("poison", run_id)
             self.store.faults.poisoned.add(run_id)
-
-    def _is_large(self, run_id: UUID) -> bool:
-        """Say whether this run's result is large: a refused mark of one crashes its tenure."""
-        inputs = json.loads(self.store.rows.submissions[run_id].asked.inputs)
-        return bool(inputs["end"] == ["return", STORED_BYTES])
 
     async def lose_blobs(self, dice: Random) -> None:
         """The blob store cannot be asked for a while."""

@@ -35,13 +35,14 @@ class Witness:
     spent: dict[UUID, int] = field(factory=dict)
     canceled: set[UUID] = field(factory=set)
     leased: set[UUID] = field(factory=set)
+    over: set[tuple[UUID, int]] = field(factory=set)  # attempts of which a node said so, by epoch
     facts: dict[tuple[str, Any], object] = field(factory=dict)
 
-    def look(self) -> None:
-        """Compare the rows with what was seen before, and with what must always hold."""
+    def look(self, verb: str) -> None:
+        """Compare the rows after a `verb` with what was seen before, and with what always holds."""
         working: Counter[str] = Counter()
         for row in self.rows.live.values():
-            self._look_at(row)
+            self._look_at(row, verb)
             working[row.tenant_id] += row.lease_id is not None and not row.quarantined
         for tenant_id, cap in self.caps.items():
             if working[tenant_id] > cap:
@@ -51,7 +52,7 @@ class Witness:
             if min(parts) < 0 or sum(parts[:3]) != parts[3]:
                 self.trace.violated("what came in is there at every commit", budget)
 
-    def _look_at(self, row: LiveRow) -> None:
+    def _look_at(self, row: LiveRow, verb: str) -> None:
         """Look at one live row."""
         run_id = row.run_id
         if row.lease_epoch != self.epochs.get(run_id, 0):
@@ -60,7 +61,7 @@ class Witness:
             self.epochs[run_id] = row.lease_epoch
             if run_id in self.canceled:
                 self.trace.violated("a run whose cancel was noted is not begun again", row)
-        self._count_attempts(row)
+        self._count_attempts(row, verb)
         if row.cancel_asked:
             self.canceled.add(run_id)
             if row.lease_id is None and not row.quarantined:
@@ -68,7 +69,7 @@ class Witness:
         elif run_id in self.canceled:
             self.trace.violated("no cancel is forgotten", row)
 
-    def _count_attempts(self, row: LiveRow) -> None:
+    def _count_attempts(self, row: LiveRow, verb: str) -> None:
         """Compare the attempts of one live row, and count how each was given up."""
         run_id = row.run_id
         if row.attempts_spent < self.spent.setdefault(run_id, 0):
@@ -82,6 +83,8 @@ class Witness:
             is_spent = row.attempts_spent > self.spent[run_id]
             how = "taken back, an attempt spent" if is_spent else "handed back, no attempt spent"
             self.trace.counts[how] += 1
+            if verb == "end_runs" and (run_id, row.lease_epoch) not in self.over:
+                self.trace.violated("an attempt is given up by its own end", row)
         self.spent[run_id] = row.attempts_spent
 
     def keep(self) -> None:
@@ -127,5 +130,5 @@ class Witnessed(Faults):
             raise
         if self.witness is not None:
             self.witness.trace.add("effect", caller, verb)
-            self.witness.look()
+            self.witness.look(verb)
         return answer
