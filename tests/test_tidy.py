@@ -180,3 +180,18 @@ def queries_named(tree: ast.Module) -> Iterator[str]:
             and node.attr != "names"
         ):
             yield node.attr
+
+
+def test_the_judges_share_nothing_with_what_they_judge() -> None:
+    """No line of the product, none of its SQL, none of the tests' own doubles."""
+    sources = sorted((ROOT / "tests" / "oracle").glob("*.py"))
+    assert len(sources) > 2
+    for source in sources:
+        text = source.read_text()
+        nodes = list(ast.walk(ast.parse(text)))
+        named = [
+            alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+        ]
+        named += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert [name for name in named if name.startswith(("dpp", "tests.", "."))] == [], source
+        assert "sql/" not in text, source
