@@ -109,9 +109,10 @@ PAID_BY_TENANT: Final = frozenset({
 })  # fmt: skip
 
 
-def payer(code: ErrorCode) -> str:
-    """Return who pays for a failure with this code: `tenant` or `platform`."""
-    return "tenant" if code in PAID_BY_TENANT else "platform"
+def payer(code: ErrorCode, cost: Micros) -> str:
+    """Return who pays for a failure: `tenant` or `platform`. An operator decides by the cost."""
+    by_tenant = code in PAID_BY_TENANT or (code is ErrorCode.RESOLVED_BY_OPERATOR and cost > 0)
+    return "tenant" if by_tenant else "platform"
 
 
 @frozen

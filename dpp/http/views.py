@@ -14,7 +14,7 @@ from attrs import frozen
 from msgspec import Meta
 
 from dpp.ledger import Budget, Entry
-from dpp.money import show
+from dpp.money import ZERO, Micros, show
 from dpp.pricing import policy_text
 from dpp.runs import Failure, Run, Status, payer
 
@@ -217,7 +217,7 @@ def run_view(run: Run) -> RunView:
         metadata={},
         result=None if run.result is None else msgspec.Raw(run.result),
         result_sha256=None if digest is None else digest.hex(),
-        error=None if failure is None else _error(failure),
+        error=None if failure is None else _error(failure, run.actual_cost or ZERO),
         trace_id=run.trace_id,
         links={
             "self": path,
@@ -285,8 +285,8 @@ def _cost(run: Run) -> CostView:
     )
 
 
-def _error(failure: Failure) -> ErrorView:
-    return ErrorView(failure.code.value, failure.detail, payer(failure.code))
+def _error(failure: Failure, cost: Micros) -> ErrorView:
+    return ErrorView(failure.code.value, failure.detail, payer(failure.code, cost))
 
 
 _policy: Final = lru_cache(maxsize=256)(policy_text)  # a few rules, said with every run

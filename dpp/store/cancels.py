@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from dpp import settlement
 from dpp.admission import Busy
 from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
+from dpp.claims import Seen
 from dpp.money import ZERO
 from dpp.runs import TERMINAL, Run, Status
 from dpp.store import endings, findings, reads
@@ -44,15 +45,17 @@ async def set_aside(
     connection: Connection, tenant_id: str, run_id: UUID, evidence: Mapping[str, Any]
 ) -> CancelOutcome:
     """Only note the cancel of a run whose end the database refuses: it waits for an operator."""
-    aside = False
+    finding_id: UUID = uuid4()
+    as_seen: Seen | None = None
     async with transaction(connection):
         (seen,) = await queries.seen_runs.fetch(connection, run_ids=[run_id]) or (None,)
         if seen is not None and seen["tenant_id"] == tenant_id:
-            aside = await findings.set_aside(connection, reads.seen(seen), evidence, uuid4())
+            if await findings.set_aside(connection, reads.seen(seen), evidence, finding_id):
+                as_seen = reads.seen(seen)
             await queries.ask_cancel.fetch(connection, tenant_id=tenant_id, run_id=run_id)
         run = await reads.get_run(connection, tenant_id, run_id)
-    if aside:
-        findings.opened("write_refused")
+    if as_seen is not None:
+        findings.tell(as_seen, finding_id, evidence)
     return outcome(run)
 
 

@@ -7,10 +7,13 @@ from uuid import UUID
 import msgspec
 
 from dpp.claims import Seen
+from dpp.logs import get_logger
 from dpp.metrics import findings_total
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
+
+log = get_logger(__name__)
 
 
 async def quarantine_run(
@@ -23,7 +26,7 @@ async def quarantine_run(
     async with transaction(connection, "quarantine"):
         aside = await set_aside(connection, seen, evidence, finding_id)
     if aside:
-        opened("write_refused")
+        tell(seen, finding_id, evidence)
     return aside
 
 
@@ -41,6 +44,21 @@ async def set_aside(
     )
     assert row is not None
     return bool(row["runs"] or row["before"])
+
+
+def tell(seen: Seen, finding_id: UUID, evidence: Mapping[str, Any]) -> None:
+    """Count and say, once it is committed, that a run was set aside: what alerts look for."""
+    opened("write_refused")
+    log.critical(
+        "AUDIT_REQUIRED",
+        reconcile_type="write_refused",
+        invariant="write_refused",
+        finding_id=str(finding_id),
+        run_id=str(seen.run_id),
+        tenant_id=seen.tenant_id,
+        subject=str(seen.run_id),
+        detail=evidence.get("error"),
+    )
 
 
 async def open_finding(

@@ -46,7 +46,7 @@ async def watched_runs(connection: Connection, watching: Sequence[Watch]) -> tup
         tenant_ids=[watch.tenant_id for watch in watching],
         run_ids=[watch.run_id for watch in watching],
     )
-    return tuple(run(row) for row in rows)
+    return tuple(run(row) for row in rows if is_whole(row))
 
 
 async def get_budget(connection: Connection, tenant_id: str) -> Budget:
@@ -123,6 +123,11 @@ def entry(row: Row) -> Entry:
         reason=row["reason"],
         created_at=row["created_at"],
     )
+
+
+def is_whole(row: Row) -> bool:
+    """Say whether a run has a status; one that has none must not cost the others of its page."""
+    return row["status"] is not None
 
 
 def run(row: Row) -> Run:

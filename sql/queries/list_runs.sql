@@ -9,6 +9,7 @@ select r.run_id, r.tenant_id, r.status, r.pack_type, r.idempotency_key, r.priori
         where e.run_id = r.run_id and e.lease_epoch = r.lease_epoch and e.kind = 'progress'
         order by e.n desc limit 1) as p on true
  where r.tenant_id = :tenant_id
+   and r.status is not null -- one without is a finding, and must not cost the others of its page
    and r.run_id < coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
  order by r.run_id desc
  limit :limit::int

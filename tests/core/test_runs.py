@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from dpp.ledger import Kind
-from dpp.money import Micros
+from dpp.money import ZERO, Micros
 from dpp.resources import sql_dir
 from dpp.runs import (
     TERMINAL,
@@ -83,7 +83,7 @@ def test_sql_knows_the_kinds_that_are_posted() -> None:
 
 
 def test_every_failure_says_who_pays() -> None:
-    assert {str(code): payer(code) for code in ErrorCode} == {
+    assert {str(code): payer(code, ZERO) for code in ErrorCode} == {
         "pack_refused": "tenant",
         "pack_error": "tenant",
         "timebox": "tenant",
@@ -94,6 +94,7 @@ def test_every_failure_says_who_pays() -> None:
         "infrastructure": "platform",
         "resolved_by_operator": "platform",
     }
+    assert payer(ErrorCode.RESOLVED_BY_OPERATOR, Micros(1)) == "tenant"
 
 
 @pytest.mark.parametrize("status", Status)

@@ -148,9 +148,11 @@ async def test_a_run_whose_ending_is_refused_stops_no_settler_and_waits_for_an_o
             assert await until(partial(aside, books)) == [bad]
             await assert_frozen_alone(acme, other, [bad, *mine])
             (alarm,) = alarms(node, "ending refused")
+            (told,) = alarms(node, "AUDIT_REQUIRED")
             counted = [node.counted(FOUND), node.counted('actor_restarts_total{actor="settler"}')]
 
             finding_id = await look(node, bad)
+            assert (told["finding_id"], told["run_id"]) == (finding_id, bad)
             # Resolving ends the run: while the cause is there that is refused, too.
             too_early, why = await resolve(node, finding_id, "--settle", "0.001")
             assert await aside(books) == [bad]

@@ -16,8 +16,8 @@ BUGS = (
         (
             Change(
                 DELIVERY,
-                'if not await until_answered("mark_storing", mark):',
-                "if False:",
+                'marked = await until_answered("mark_storing", mark)',
+                "marked = True",
             ),
         ),
         (LARGE + "test_what_a_dead_node_had_stored_is_settled",),
