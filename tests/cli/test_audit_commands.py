@@ -85,7 +85,9 @@ def test_from_the_alarm_to_good_books(node: NodeProcess, dpp: Dpp) -> None:
     ids = {finding["invariant"][:2]: finding["finding_id"] for finding in listed}
     assert all(one in dpp("audit", "list").out for one in ids.values())
     assert run_id in dpp("audit", "show", ids["04"]).out
-    assert run_id not in dpp("run", "list", "--tenant", "acme", "--json").out  # its page is answered all the same
+    assert (
+        run_id not in dpp("run", "list", "--tenant", "acme", "--json").out
+    )  # its page is answered all the same
 
     over = dpp("audit", "resolve", ids["04"], "--settle", "0.2", "--reason", "r", "--json")
     folded = dpp("audit", "resolve", ids["02"], "--refold", "--reason", "a hand", "--json")
