@@ -6,7 +6,7 @@ between them.
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from dpp import settlement
 from dpp.admission import Busy
@@ -42,10 +42,16 @@ async def cancel_run(
 
 
 async def set_aside(
-    connection: Connection, tenant_id: str, run_id: UUID, evidence: Mapping[str, Any]
+    connection: Connection,
+    tenant_id: str,
+    run_id: UUID,
+    evidence: Mapping[str, Any],
+    finding_id: UUID,
 ) -> CancelOutcome:
-    """Only note the cancel of a run whose end the database refuses: it waits for an operator."""
-    finding_id: UUID = uuid4()
+    """Only note the cancel of a run whose end the database refuses: it waits for an operator.
+
+    Asked again under its id it answers the same.
+    """
     as_seen: Seen | None = None
     async with transaction(connection):
         (seen,) = await queries.seen_runs.fetch(connection, run_ids=[run_id]) or (None,)

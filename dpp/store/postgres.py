@@ -366,7 +366,13 @@ class PostgresStore:
         log.critical("cancel refused", **names, reconcile_type="write_refused", exc_info=bug)
         why = f"{type(bug).__name__}: {bug}"
         evidence = {"verb": "cancel_run", "error": why, "ending_id": str(ending_id), **names}
-        noted = partial(cancels.set_aside, tenant_id=tenant_id, run_id=run_id, evidence=evidence)
+        noted = partial(
+            cancels.set_aside,
+            tenant_id=tenant_id,
+            run_id=run_id,
+            evidence=evidence,
+            finding_id=uuid4(),
+        )
         return await self._desk.ask("set_aside", self._desk.work, noted)
 
     # operators

@@ -23,6 +23,7 @@ from dpp.actors.settler import SettlingDesk, settler
 from dpp.admission import Created
 from dpp.cancels import CancelAsked, Ended
 from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.metrics import findings_total
 from dpp.money import Micros
 from dpp.runs import Status
 from dpp.settlement import Quarantined, Settled
@@ -34,6 +35,7 @@ from tests.conftest import LIMITS
 from tests.store.examples import DOLLAR, LEASE_S, STORE_PLANS, end, submission
 from tests.store.sessions import LOOK_S, SOON_S, holding, start
 from tests.store.steps import begin, create, make_tenant, read, submit, take_lease
+from tests.store.wire import Cut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from dpp.store.postgres import PostgresStore
     from tests.conftest import Database
     from tests.store.sessions import Session, Sessions
+    from tests.store.wire import Wire
 
 SETTLED = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
 MANY = 30
@@ -284,6 +287,22 @@ async def test_a_cancel_of_a_run_on_a_broken_page_is_noted(
     assert isinstance(answer, CancelAsked)
     (finding,) = await judged.list_findings()
     assert finding.subject == str(one.run_id)
+
+
+async def test_a_finding_of_a_refused_cancel_is_told_although_its_commit_got_no_answer(
+    wired: PostgresStore, wire: Wire, admin: Session
+) -> None:
+    await make_tenant(wired)
+    one = await create(wired)
+    await admin.execute(BAD_PAGE.format(run_id=one.run_id))
+    counted = findings_total.labels("write_refused")
+    before = counted._value.get()
+    wire.plan.append(Cut.AFTER)  # the cancel itself comes to no COMMIT
+
+    assert isinstance(await wired.cancel_run("acme", one.run_id), CancelAsked)
+
+    assert (len(await wired.list_findings()), counted._value.get() - before) == (1, 1)
+    assert wire.cuts == 1
 
 
 async def test_a_run_on_a_broken_page_that_expires_keeps_no_reaper_from_taking_back(
