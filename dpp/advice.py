@@ -74,6 +74,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "Its runs were cancelled and are retried, an attempt spent; a new lease is taken.",
         "Look for what stopped this node for so long: CPU, memory, a suspended machine.",
     ),
+    "lease lapsed": Advice(
+        "Its runs were cancelled here. `owed`: they are handed back free with the next lease; else "
+        "they are retried, an attempt spent.",
+        "Look at PostgreSQL and the way to it; not owed: for what stopped this node for so long.",
+    ),
     "claim unknown": Advice("It is asked again until it is known; none is worked on.", NOTHING),
     "ghost not handed back": Advice("It is left to the reaper, once the lease is over.", REPORT),
     "ghosts handed back": Advice("Runs that nobody worked on wait again, free.", NOTHING),

@@ -21,3 +21,9 @@ class StoreBroken(Exception):
 
 class PageBroken(StoreBroken):
     """The server met corruption: perhaps one page, and so one item; perhaps everything."""
+
+
+def told(error: BaseException) -> str:
+    """Say what an error is in a line; the system's time-outs bring no words of their own."""
+    said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else "no more")
+    return f"{type(error).__name__}: {said}"

@@ -88,10 +88,14 @@ class AuditedPage:
 
 @frozen
 class Resolved:
-    """The finding is resolved, as asked; `frozen`: its tenant still is, by another finding."""
+    """The finding is resolved, as asked.
+
+    `frozen`: its tenant still is, by another finding. `again`: it was before, by the same words.
+    """
 
     finding: Finding
     frozen: bool
+    again: bool = False
 
 
 @frozen
@@ -102,8 +106,17 @@ class ResolvedAlready:
 
 
 @frozen
+class ResolutionRefused:
+    """The database refused to write the resolution; nothing was changed."""
+
+    detail: str
+
+
+@frozen
 class FindingUnknown:
     """There is no such finding."""
 
 
-ResolveOutcome: TypeAlias = Resolved | ResolvedAlready | FindingUnknown | Unresolved
+ResolveOutcome: TypeAlias = (
+    Resolved | ResolvedAlready | ResolutionRefused | FindingUnknown | Unresolved
+)

@@ -31,7 +31,7 @@ def resolve(rows: Rows, asked: Resolving, now: datetime) -> ResolveOutcome:
     if finding.resolution is not None:
         same = resolutions.is_same(asked, dict(finding.resolution))
         frozen = tenant is not None and tenant.frozen
-        return Resolved(finding, frozen=frozen) if same else ResolvedAlready(finding)
+        return Resolved(finding, frozen, again=True) if same else ResolvedAlready(finding)
     decided = resolutions.decide(asked.remedy, case(rows, finding))
     match decided:
         case EndRun(cost, is_lost):

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import trio
 from attrs import define, field
 
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreUnavailable, told
 from dpp.logs import get_logger
 from dpp.metrics import actor_restarts_total
 
@@ -106,4 +106,4 @@ def first_words(group: BaseExceptionGroup[BaseException]) -> str:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return told(error)

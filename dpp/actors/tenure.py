@@ -137,6 +137,7 @@ async def tenure(
             # The store was silent. Our own stall is no outage: it ends long after trust did.
             late_s = here.let_go_at - here.trust.deadline
             blameless = here.unanswered and late_s < margin(lease_s)
+            log.warning("lease lapsed", lease_id=str(lease.lease_id), owed=blameless)
             raise LeaseLapsed(f"lease {lease.lease_id}")
     finally:
         if blameless:
@@ -146,7 +147,7 @@ async def tenure(
             while await store.end_lease(lease, hand_back=blameless):  # noqa: ASYNC110
                 await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
             standing.owed.discard(lease)
-        log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
+            log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
 
 
 async def end_owed(store: Leases, standing: Standing) -> None:  # noqa: ASYNC910 - mostly nothing is owed

@@ -22,6 +22,7 @@ TODO: Mapping[str, str] = {
     "tenant-frozen": "`dpp audit list` shows the open finding.",
     "finding-resolved": "`dpp audit show ID` shows how, by whom and why.",
     "run-ended": "`dpp audit show ID` shows the evidence; --accept resolves the finding.",
+    "resolution-refused": "Resolve what it names first: `dpp audit list` shows every finding.",
     "resolution-unfit": "`dpp audit show ID` shows what is wrong.",
     "internal-error": "Report it with the lines of the log.",
     "unauthorized": "Check --api-key or DPP_API_KEY; `dpp key create TENANT` makes another key.",

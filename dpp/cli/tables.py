@@ -147,7 +147,8 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
             out.say(f"{one.get('name')}: {one.get('accepted')} accepted")
         if len(offenders) > OFFENDERS_SHOWN:
             out.say(f"{one.get('name')}: and {len(offenders) - OFFENDERS_SHOWN} more")
-    for finding in audit.get("findings", ()):
+    findings: Sequence[Mapping[str, Any]] = audit.get("findings", ())
+    for finding in findings:
         out.say(f"open finding: {_line(_named(finding))}")
     sample: Mapping[str, Any] = audit.get("large_results") or {}
     if sample.get("looked"):
@@ -156,7 +157,8 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
         out.say(f"large results: the store could not be asked: {sample['could_not_ask']}")
     holding = sum(1 for row in rows if row[1] == "yes")
     verdict = "ok" if audit.get("ok") else "NOT ok"
-    out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold")
+    too = f", but findings are open: {len(findings)}" if findings else ""
+    out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold{too}")
 
 
 def _named(finding: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -164,8 +166,11 @@ def _named(finding: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: finding[name] for name in FINDINGS if finding.get(name) is not None}
 
 
-def show_findings(out: Output, findings: Documents) -> None:
+def show_findings(out: Output, findings: Sequence[Mapping[str, Any]]) -> None:
     """Print a list of findings for people."""
+    if not findings:
+        out.say("no finding is open")
+        return
     rows = [
         (*map(finding.get, FINDINGS[:-1]), when(finding.get("opened_at"))) for finding in findings
     ]

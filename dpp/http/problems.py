@@ -54,6 +54,7 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "run-not-finished": ProblemType(409, "The run has not ended"),
     "run-ended": ProblemType(409, "The run has ended", ("run_status", "actual_usd")),
     "finding-resolved": ProblemType(409, "The finding is resolved already"),
+    "resolution-refused": ProblemType(409, "The database refuses to resolve the finding"),
     "resolution-unfit": ProblemType(409, "This does not mend the finding"),
     "payload-too-large": ProblemType(413, "The body is too large"),
     "uri-too-long": ProblemType(414, "The request target is too long"),

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import asyncpg
 from attrs import frozen
 
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreUnavailable, told
 from dpp.logs import get_logger
 from dpp.store.sqlstates import Fault, classify
 
@@ -120,7 +120,7 @@ class Pool:
             ours = isinstance(error, ValueError)  # what we told the driver, not the server
             if ours or classify(error) not in {Fault.BUG, Fault.BROKEN, Fault.TORN}:
                 raise
-            log.critical("no connection", detail=f"{type(error).__name__}: {error}")
+            log.critical("no connection", detail=told(error))
             raise StoreUnavailable(f"no connection: {error}") from error
 
     def _give_back(self, connection: Connection) -> None:

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from dpp import metrics
 from dpp.admission import Busy
-from dpp.faults import ClaimUnknown, PageBroken, StoreBroken, StoreUnavailable
+from dpp.faults import ClaimUnknown, PageBroken, StoreBroken, StoreUnavailable, told
 from dpp.store.bridge import Bridge
 from dpp.store.connections import Address, Connection, Pool
 from dpp.store.patience import Patience
@@ -207,7 +207,7 @@ async def ask(
             if fault_kind is Fault.BUG:
                 raise
             if fault_kind in BROKEN:
-                raise BROKEN[fault_kind](f"{name}: {type(error).__name__}: {error}") from error
+                raise BROKEN[fault_kind](f"{name}: {told(error)}") from error
             if fault_kind is Fault.RECONNECT:
                 pool.drop_idle()
             reason = error
@@ -215,7 +215,7 @@ async def ask(
             over = fault_kind is Fault.AWAY or tired or loop.time() > give_up_at
         if over:
             metrics.store_unavailable_total.labels(name).inc()
-            message = f"{name}: {type(reason).__name__}: {reason}"
+            message = f"{name}: {told(reason)}"
             raise StoreUnavailable(message) from reason
         await asyncio.sleep(PAUSE_S * tries * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, assert_never
 import asyncpg
 from attrs import evolve, frozen
 
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreUnavailable, told
 from dpp.store import migrate, roles
 from dpp.store.connections import CONNECT_S, Address
 from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
@@ -72,7 +72,7 @@ async def ping(dsn: str) -> None:
         asyncpg.InterfaceError,
         asyncpg.InternalClientError,
     ) as error:
-        message = f"no answer yet: {type(error).__name__}: {error}"
+        message = f"no answer yet: {told(error)}"
         raise StoreUnavailable(message) from error
 
 

@@ -20,14 +20,14 @@ from dpp.auditing import Mark, Offence, Sums
 from dpp.blobs import Attempt, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
-from dpp.faults import PageBroken, StoreBroken, StoreUnavailable
-from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
+from dpp.faults import PageBroken, StoreBroken, StoreUnavailable, told
+from dpp.findings import Audit, AuditedPage, Finding, ResolutionRefused, ResolveOutcome
 from dpp.keys import Key, NewKey
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.logs import get_logger
 from dpp.plans import Plans
-from dpp.resolutions import Refold, Resolving, Unfit
+from dpp.resolutions import Refold, Resolving
 from dpp.runs import Run
 from dpp.settlement import End, Settlement
 from dpp.store import (
@@ -472,8 +472,7 @@ class PostgresStore:
         except Exception as error:  # noqa: BLE001 - whatever the finding was about may refuse this too
             refused = error
         log.error("resolving refused", finding_id=str(asked.finding_id), exc_info=refused)
-        why = f"{type(refused).__name__}: {refused}"
-        return Unfit(f"the database refuses it, nothing was changed; mend this first: {why}")
+        return ResolutionRefused(f"nothing was changed; mend this first: {told(refused)}")
 
     async def list_nodes(self) -> list[Node]:
         """Return the nodes whose lease lives."""

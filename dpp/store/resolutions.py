@@ -62,7 +62,7 @@ async def resolve_finding(
         assert finding is not None
         if finding.resolution is not None:
             same = resolutions.is_same(asked, dict(finding.resolution))
-            return Resolved(finding, frozen=frozen) if same else ResolvedAlready(finding)
+            return Resolved(finding, frozen, again=True) if same else ResolvedAlready(finding)
         decided = resolutions.decide(asked.remedy, case)
         if not isinstance(decided, EndRun | Rewrite | Leave):
             return decided

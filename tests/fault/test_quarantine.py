@@ -167,7 +167,7 @@ async def test_a_run_whose_ending_is_refused_stops_no_settler_and_waits_for_an_o
     assert counted == [1, 0]
     assert (status, answer["tenant_frozen"]) == (0, False)
     assert too_early != 0
-    assert "resolution-unfit" in str(why)
+    assert "resolution-refused" in str(why)
     assert WHY in str(why)
     assert (resolved["status"], resolved["cost"]["actual_usd"]) == ("FAILED", "0.001")
     assert resolved["error"]["code"] == "resolved_by_operator"

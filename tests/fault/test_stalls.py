@@ -122,13 +122,13 @@ async def test_a_pack_that_blocks_the_loop_past_the_lease_loses_its_attempt_and_
         async with connected(stalled.url, key) as client:  # it has woken up and works
             again = await client.ended((await client.submitted())["run_id"])
         (ending, _) = await books.rows(ENDINGS + " order by finished_at")
-        lapsed = [line for line in stalled.lines() if line["event"] == "lease ended"]
+        lapsed = [line for line in stalled.lines() if line["event"] == "lease lapsed"]
         await books.judge()
 
     assert seen == {lease["lease_until"]}, "it was renewed while the loop stood still"
     assert (run["status"], run["attempt"], run["result"]) == ("COMPLETED", 2, {"attempt": 2})
     assert tuple(ending) == ("COMPLETED", 1000, 1, 2)
-    assert [line["handed_back"] for line in lapsed] == [False]  # its own stall is no outage
+    assert [line["owed"] for line in lapsed] == [False]  # its own stall is no outage
     assert again["status"] == "COMPLETED"
 
 

@@ -7,7 +7,13 @@ from uuid import UUID
 from quart import Quart
 
 from dpp import money
-from dpp.findings import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
+from dpp.findings import (
+    FindingUnknown,
+    ResolutionRefused,
+    Resolved,
+    ResolvedAlready,
+    ResolveOutcome,
+)
 from dpp.http.admin.desk import Desk, Outcome, answers, insist, read_body, told
 from dpp.http.admin.tenants import record
 from dpp.http.admin.views import Listing, finding_view, resolved_view
@@ -56,16 +62,17 @@ async def resolve(desk: Desk, finding_id: str) -> Outcome:
     outcome = await insist(lambda: desk.store.resolve_finding(asked))
     if isinstance(outcome, Resolved):
         finding = outcome.finding
-        record(
-            "finding resolved",
-            finding.tenant_id or "",
-            body,
-            finding_id=finding_id,
-            invariant=finding.invariant,
-            subject=finding.subject,
-            how=body.how,
-            cost_usd=body.cost_usd,
-        )
+        if not outcome.again:
+            record(
+                "finding resolved",
+                finding.tenant_id or "",
+                body,
+                finding_id=finding_id,
+                invariant=finding.invariant,
+                subject=finding.subject,
+                how=body.how,
+                cost_usd=body.cost_usd,
+            )
         return told(200, resolved_view(finding, frozen=outcome.frozen))
     return refusal(outcome)
 
@@ -90,7 +97,9 @@ def refusal(outcome: ResolveOutcome) -> Problem:
             return NO_FINDING
         case ResolvedAlready(finding):
             how = (finding.resolution or {}).get("how")
-            return Problem("finding-resolved", f"it was resolved before, by another: {how}")
+            return Problem("finding-resolved", f"it was resolved before, with --{how}")
+        case ResolutionRefused(detail):
+            return Problem("resolution-refused", detail)
         case RunEnded(status, cost):
             members = {"run_status": status.value, "actual_usd": show(cost)}
             detail = f"the run is {status} at ${show(cost)}, and stays so: accept the finding"

@@ -52,6 +52,7 @@ ELSEWHERE = {
     *(
         "run-ended",
         "finding-resolved",
+        "resolution-refused",
         "resolution-unfit",
     ),  # of findings, which good books have none
 }
