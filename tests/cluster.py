@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 START_S = 60
+DIRECTORY_MAX = files.SOCKET_PATH_MAX - len("/dpp-test-01234567/run")  # bytes
 _prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork there may be no loading
 
 
@@ -48,13 +49,16 @@ class Cluster:
 def start_cluster(directory: Path | None = None, *, max_connections: int = 100) -> Cluster:
     """Return a running cluster; it ends with `stop()`, and at the latest with this process.
 
-    It lies in `directory` if the child user can search that; pytest's own are closed to it.
+    It lies in `directory` if the child user can search that and a socket fits below it; pytest's
+    own are closed to another user, and their names are long where several processes test.
     """
     node = accounts.by_uid(os.geteuid())
     child = accounts.choose_child(os.geteuid(), None)
     assert node is not None
     assert child is not None
-    if directory is not None and not accounts.can_search(directory, child):
+    if directory is not None and not (
+        accounts.can_search(directory, child) and len(os.fsencode(directory)) <= DIRECTORY_MAX
+    ):
         directory = None
     base = Path(tempfile.mkdtemp(prefix="dpp-test-", dir=directory))
     base.chmod(0o711)
