@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
+from attrs import evolve
 
 from dpp.admission import Created
 from dpp.findings import Finding, FindingUnknown, Resolved, ResolvedAlready
@@ -109,7 +110,9 @@ class ResolveContract:
         first = await store.resolve_finding(resolving(finding.finding_id, Settle(HALF)))
         before = await books_of(store)
 
-        assert await store.resolve_finding(resolving(finding.finding_id, Settle(HALF))) == first
+        assert isinstance(first, Resolved)
+        again = await store.resolve_finding(resolving(finding.finding_id, Settle(HALF)))
+        assert again == evolve(first, again=True)
         for other in (
             resolving(finding.finding_id, Settle(Micros(1))),
             resolving(finding.finding_id, Void()),
