@@ -87,6 +87,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "It is asked again; until then submissions are answered 503 and nothing is held.",
         "Look at PostgreSQL and the way to it.",
     ),
+    "result store unavailable": Advice(
+        "Storing a large result is asked again; after reconcile.store_wait_s its run is retried "
+        "free. Runs with small results go on.",
+        "Look at the directory that is named, its disk and its volume.",
+    ),
     "no connection": Advice(
         "It is tried again; until then nothing is claimed or taken in.",
         "Mend what the database says: role, password, rights, database.url.",

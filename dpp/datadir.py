@@ -132,7 +132,8 @@ def hold(path: Path, *, demo: bool = False) -> Iterator[DataDir]:
         try:
             yield DataDir(path, node, child, node_id)
         finally:
-            (path / NODE_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # read-only by now: nobody believes it of a node that is gone
+                (path / NODE_FILE).unlink()
 
 
 def running(path: Path) -> RunningNode | None:
@@ -235,7 +236,9 @@ def _locked(path: Path) -> Iterator[None]:
         raise DataDirError(
             f"The data directory {path} cannot be opened: {error.strerror}.",
             did="DPP changed nothing.",
-            remedy="Run as the user it belongs to, or choose another with --data-dir.",
+            remedy="Name a directory, or choose another with --data-dir."
+            if isinstance(error, NotADirectoryError)
+            else "Run as the user it belongs to, or choose another with --data-dir.",
         ) from error
     try:
         _lock(descriptor, path)
@@ -289,9 +292,9 @@ def _move_in(path: Path, node: Account, child: Account, *, demo: bool) -> uuid.U
         _write_node(path, RunningNode(os.getpid()))
     except OSError as error:
         raise DataDirError(
-            f"The data directory {path} cannot be written: {error.strerror}.",
+            f"The data directory {path} cannot be used: {error.filename}: {error.strerror}.",
             did="DPP did not start.",
-            remedy="Let this user write there, or choose another with --data-dir.",
+            remedy="Mend that file or directory, or choose another with --data-dir.",
         ) from error
     return node_id
 

@@ -8,7 +8,11 @@ from structlog import DropEvent
 from structlog.typing import EventDict
 
 # Every actor says these once a second, or more often, for as long as a store is away.
-OFTEN: Final = frozenset({"store unavailable", "heartbeat unanswered"})
+OFTEN: Final = frozenset({
+    "store unavailable",
+    "result store unavailable",
+    "heartbeat unanswered",
+})  # fmt: skip
 EVERY_S: Final = 10.0  # of each actor: an outage is still seen to go on
 KEPT_MAX: Final = 1000  # lines that are remembered; the details of one may be new each time
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import trio
 
+from dpp.blobs import CouldNotAsk
 from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 
@@ -24,6 +25,9 @@ async def until_answered(what: str, ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except StoreUnavailable as outage:
-            log.debug("unanswered", asked=what, detail=str(outage))
+            if isinstance(outage, CouldNotAsk):
+                log.warning("result store unavailable", actor=what, detail=str(outage))
+            else:
+                log.warning("store unavailable", actor=what, detail=str(outage))
         await trio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, PAUSE_S_MAX)

@@ -112,7 +112,8 @@ def failed(attempt: Attempt, error: BaseException | None) -> Outcome:
     """Decide what came of a pack that returned nothing; without an error its scope ended it."""
     charged, ended_by_scope = attempt.ctx.charged, attempt.scope.cancel_called
     if isinstance(error, InfrastructureFault) and not ended_by_scope:
-        return FailedByPlatform(one_line(error.detail))
+        fault = error
+        return FailedByPlatform(words(lambda: fault.detail))
     if attempt.ctx.cancelled.is_set():
         return CanceledWhileRunning(charged)
     if error is None or ended_by_scope:
@@ -125,14 +126,28 @@ def failure(error: BaseException) -> Failure:
     """Say what a pack did, in words that give away nothing of this node."""
     match error:
         case PackRefused():
-            return Failure(ErrorCode.PACK_REFUSED, one_line(error.detail))
+            return Failure(ErrorCode.PACK_REFUSED, words(lambda: error.detail))
         case CostCeilingReached():
-            over, reserve = money.show(error.charged + error.amount), money.show(error.ceiling)
-            return Failure(ErrorCode.COST_CEILING, f"it would cost ${over}, over its ${reserve}")
+            return Failure(ErrorCode.COST_CEILING, words(lambda: ceiling(error)))
         case NotAResult():
-            return Failure(ErrorCode.PACK_ERROR, one_line(str(error)))
+            return Failure(ErrorCode.PACK_ERROR, words(lambda: str(error)))
     log.warning("pack raised", exc_info=error)
     return Failure(ErrorCode.PACK_ERROR, f"the pack raised {type(error).__name__}")
+
+
+def ceiling(error: CostCeilingReached) -> str:
+    """Say what a charge would have come to."""
+    over, reserve = money.show(error.charged + error.amount), money.show(error.ceiling)
+    return f"it would cost ${over}, over its ${reserve}"
+
+
+def words(tell: Callable[[], str]) -> str:
+    """Return what an exception of a pack says. It may be of any shape, and ends no other run."""
+    try:
+        return one_line(tell())
+    except Exception as broken:  # noqa: BLE001 - see above
+        log.warning("pack raised", exc_info=broken)
+        return "the pack said no more"
 
 
 TELLING: tuple[type[BaseException], ...] = (InfrastructureFault, CostCeilingReached, PackRefused)
@@ -141,12 +156,11 @@ TELLING: tuple[type[BaseException], ...] = (InfrastructureFault, CostCeilingReac
 def telling(raised: BaseException) -> BaseException:
     """Return the one exception that says what a pack did: it may raise groups of them.
 
-    Raises on what is not the pack's: an interrupt, or the cancellation that ends this task. One
-    that came from no scope around us is a bug of the pack; let through, it would pass for ours.
+    Raises on what is not the pack's: the cancellation that ends this task. One that came from no
+    scope around us is a bug of the pack; let through, it would pass for ours. So would an
+    interrupt: signals are the node's own, none is raised in a task.
     """
     leaves = tuple(flat(raised))
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-        raise raised
     cancels = [leaf for leaf in leaves if isinstance(leaf, trio.Cancelled)]
     if cancels and trio.current_effective_deadline() == -math.inf:
         raise cancels[0]

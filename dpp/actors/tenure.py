@@ -106,6 +106,7 @@ async def work(  # noqa: PLR0913 - what a tenure is made of
                 failpoints.hit("drain.begin")
                 time_left.deadline = trio.current_time() + drain_s
         hurry.cancel_scope.cancel(reason="runs over")
+        assert draining.is_set(), "the runs of a tenure were cancelled by one of them"
 
 
 @asynccontextmanager

@@ -114,9 +114,9 @@ def make_sockets(cluster: Cluster) -> None:
         # In a shared directory the name can be taken: a server of somebody else's would wait there.
         if seen.st_uid not in (child.uid, cluster.node.uid):
             raise DataDirError(
-                f"The socket directory {path} belongs to user {seen.st_uid}.",
+                f"The socket directory {path} belongs to user {seen.st_uid}, not to {child.name}.",
                 did="DPP did not use it.",
-                remedy="Remove it, or choose a data directory with a shorter path.",
+                remedy=f"Give it and {cluster.data} to one user (chown -R), or remove it.",
             )
     make_dir(path, mode=0o700, uid=child.uid, gid=child.gid)
 

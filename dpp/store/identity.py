@@ -4,7 +4,7 @@ A directory of another machine, or a volume that is not mounted, would answer "m
 authority, and the reconciler would believe it: a node on a store that differs does not start.
 """
 
-from dpp.blobs import Blobs
+from dpp.blobs import Blobs, CouldNotAsk
 from dpp.ports import Reconciling
 from dpp.store.place import SchemaRefused
 
@@ -14,7 +14,13 @@ NAME = "results"
 async def assert_known_store(store: Reconciling, blobs: Blobs, where: str) -> None:
     """Raise unless the blob store is the database's; at first use they are introduced."""
     known = await store.store_id(NAME)
-    there = await blobs.identify(known)
+    try:
+        there = await blobs.identify(known)
+    except CouldNotAsk as error:
+        raise SchemaRefused(
+            f"The results in {where} could not be asked: {error.why}.",
+            "Mend what is named, or mount the volume with the results there.",
+        ) from error
     if known is None and there is not None:
         known = await store.keep_store_id(NAME, there)
     if there != known:

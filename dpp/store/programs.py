@@ -64,7 +64,8 @@ def usable_programs(programs: Programs, directory: Path, child: Account) -> Prog
         raise DataDirError(
             f"The user {child.name} cannot run PostgreSQL in {copied.bin}.",
             did="DPP copied it there from its Python environment and tried.",
-            remedy="Mount that file system without noexec, or choose another with --data-dir.",
+            remedy="Try `postgres --version` there as that user. Mount that file system without "
+            "noexec, raise its limits, or choose another with --data-dir.",
         )
     return copied
 

@@ -23,6 +23,7 @@ from dpp.money import Micros
 from dpp.packs.ctx import CostCeilingReached, Ctx, InfrastructureFault, PackRefused
 from dpp.packs.echo import ECHO
 from dpp.packs.registry import Registry
+from dpp.packs.results import NotAResult
 from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import (
     CanceledWhileRunning,
@@ -396,9 +397,55 @@ async def test_a_cancellation_that_nobody_asked_for_is_the_pack_s_bug(
     assert outcomes == [failed(ErrorCode.PACK_ERROR, "the pack raised Cancelled")]
 
 
-async def test_an_interrupt_is_nobody_s_outcome(autojump_clock: MockClock) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        await outcome_of(raising(KeyboardInterrupt()))
+async def test_an_interrupt_that_a_pack_raises_is_its_error(autojump_clock: MockClock) -> None:
+    expected = failed(ErrorCode.PACK_ERROR, "the pack raised KeyboardInterrupt")
+
+    assert await outcome_of(raising(KeyboardInterrupt())) == expected
+
+
+NO_MORE = "the pack said no more"
+
+
+class Numbered(PackRefused):
+    """A refusal that never told its base what is wrong."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Unsaid(InfrastructureFault):
+    def __init__(self) -> None:
+        pass
+
+
+class Beyond(CostCeilingReached):
+    def __init__(self) -> None:
+        pass
+
+
+class Mute(NotAResult):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Numbered(7), failed(ErrorCode.PACK_REFUSED, NO_MORE, 200)),
+        (
+            PackRefused(ValueError("x")),
+            failed(ErrorCode.PACK_REFUSED, NO_MORE, 200),
+        ),
+        (Beyond(), failed(ErrorCode.COST_CEILING, NO_MORE, 200)),
+        (Mute("x"), failed(ErrorCode.PACK_ERROR, NO_MORE, 200)),
+        (Unsaid(), FailedByPlatform(NO_MORE)),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+async def test_an_exception_of_any_shape_is_its_own_runs_outcome(
+    autojump_clock: MockClock, error: Exception, outcome: Outcome
+) -> None:
+    assert await outcome_of(raising(error, charge=200)) == outcome
 
 
 # settling

@@ -92,6 +92,31 @@ def lease_row_lives(world: World) -> bool:
     return any(row.lease_until > trio_now() for row in world.store.rows.leases.values())
 
 
+async def test_a_pack_that_cancels_all_runs_stops_no_node(autojump_clock: MockClock) -> None:
+    async def wild(_: Ctx, __: object) -> object:
+        nursery = trio.lowlevel.current_task().parent_nursery
+        assert nursery is not None
+        nursery.cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    world = World(packs={"wild": wild, "work": Work(sleep_s=1)})
+    await world.tenant()
+    bad, good = asked(pack_type="wild"), asked(pack_type="work")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.serve)
+        await world.store.submit_runs([bad], wait=True)
+        await trio.sleep(200)
+        await world.store.submit_runs([good], wait=True)
+        await trio.sleep(200)
+        world.stopping.begin("the test is over")
+
+    assert world.stopping.bug is None
+    assert [world.run(one.run_id).status for one in (bad, good)] == [
+        Status.FAILED,
+        Status.COMPLETED,
+    ]
+
+
 # trust
 
 
