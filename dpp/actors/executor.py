@@ -145,7 +145,7 @@ def words(tell: Callable[[], str]) -> str:
     """Return what an exception of a pack says. It may be of any shape, and ends no other run."""
     try:
         return one_line(tell())
-    except Exception as broken:  # noqa: BLE001 - see above
+    except Exception as broken:
         log.warning("pack raised", exc_info=broken)
         return "the pack said no more"
 
