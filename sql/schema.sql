@@ -2,6 +2,10 @@
 
 CREATE SCHEMA dpp;
 
+CREATE FUNCTION dpp.first_id(moment timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
+
 CREATE FUNCTION dpp.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN COALESCE((NULLIF(current_setting('dpp.fake_now'::text, true), ''::text))::timestamp with time zone, statement_timestamp());
@@ -14,6 +18,15 @@ begin
     using errcode = 'restrict_violation';
 end $$;
 
+CREATE TABLE dpp.allowances (
+    allowance_id text NOT NULL,
+    tenant_id text NOT NULL,
+    spend_limit bigint NOT NULL,
+    used bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT allowances_amount CHECK (((spend_limit > 0) AND ((used >= 0) AND (used <= spend_limit))))
+)
+WITH (fillfactor='50');
+
 CREATE TABLE dpp.api_keys (
     key_id text NOT NULL,
     tenant_id text NOT NULL,
@@ -24,6 +37,8 @@ CREATE TABLE dpp.api_keys (
     expires_at timestamp with time zone,
     revoked_at timestamp with time zone,
     revoked_by text,
+    allowance_id text,
+    last_used_at timestamp with time zone,
     CONSTRAINT api_keys_secret CHECK ((length(secret_sha256) = 32))
 );
 
@@ -36,8 +51,12 @@ CREATE TABLE dpp.budgets (
     seq bigint NOT NULL,
     window_from timestamp with time zone,
     window_count integer DEFAULT 0 NOT NULL,
+    spend_day date DEFAULT '1970-01-01'::date NOT NULL,
+    day_spend bigint DEFAULT 0 NOT NULL,
+    month_spend bigint DEFAULT 0 NOT NULL,
     CONSTRAINT budgets_conserve CHECK ((((available + held) + spent) = deposited)),
-    CONSTRAINT budgets_parts CHECK (((deposited >= 0) AND (available >= 0) AND (held >= 0) AND (spent >= 0)))
+    CONSTRAINT budgets_parts CHECK (((deposited >= 0) AND (available >= 0) AND (held >= 0) AND (spent >= 0))),
+    CONSTRAINT budgets_spend CHECK (((day_spend >= 0) AND (month_spend >= day_spend)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
@@ -98,6 +117,12 @@ CREATE TABLE dpp.submissions (
     fingerprint bytea NOT NULL,
     inputs bytea NOT NULL,
     inputs_sha256 bytea NOT NULL,
+    budget_day date NOT NULL,
+    allowance_id text,
+    result_days smallint NOT NULL,
+    metadata text,
+    webhook_id uuid,
+    webhook_url text,
     CONSTRAINT submissions_amount CHECK (((max_cost > 0) AND ((minimum_fee >= 0) AND (minimum_fee <= max_cost))))
 );
 
@@ -172,6 +197,8 @@ CREATE TABLE dpp.live_runs (
     cancel_asked boolean DEFAULT false NOT NULL,
     quarantined_at timestamp with time zone,
     pack_type text NOT NULL,
+    budget_day date NOT NULL,
+    allowance_id text,
     CONSTRAINT live_runs_leased CHECK (((lease_id IS NULL) = (deadline IS NULL))),
     CONSTRAINT live_runs_priority CHECK (((priority >= 0) AND (priority <= 9))),
     CONSTRAINT live_runs_started CHECK (((started_at IS NULL) = (lease_epoch = 0))),
@@ -245,10 +272,23 @@ CREATE VIEW dpp.runs AS
     e.error_detail,
     e.result_sha256,
     e.result,
-    e.result_key
+    e.result_key,
+    s.metadata,
+        CASE
+            WHEN (e.status = 'COMPLETED'::text) THEN (e.finished_at + ((s.result_days)::double precision * '1 day'::interval))
+            ELSE NULL::timestamp with time zone
+        END AS result_expires_at
    FROM ((dpp.submissions s
      LEFT JOIN dpp.live_runs l ON ((l.run_id = s.run_id)))
      LEFT JOIN dpp.endings e ON ((e.run_id = s.run_id)));
+
+CREATE TABLE dpp.spent_keys (
+    tenant_id text NOT NULL,
+    idempotency_key text NOT NULL,
+    run_id uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    pruned_at timestamp with time zone NOT NULL
+);
 
 CREATE TABLE dpp.stores (
     name text NOT NULL,
@@ -279,6 +319,44 @@ CREATE TABLE dpp.usage_days (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE dpp.webhook_deliveries (
+    delivery_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id text NOT NULL,
+    webhook_id uuid NOT NULL,
+    event text NOT NULL,
+    run_id uuid NOT NULL,
+    detail text,
+    created_at timestamp with time zone NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone,
+    status text DEFAULT 'pending'::text NOT NULL,
+    response_status smallint,
+    error text,
+    delivered_at timestamp with time zone,
+    CONSTRAINT webhook_deliveries_next CHECK (((status = 'pending'::text) = (next_at IS NOT NULL))),
+    CONSTRAINT webhook_deliveries_status CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text])))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE dpp.webhooks (
+    webhook_id uuid NOT NULL,
+    tenant_id text NOT NULL,
+    url text NOT NULL,
+    events text[] NOT NULL,
+    secret bytea NOT NULL,
+    previous_secret bytea,
+    previous_until timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    disabled_reason text,
+    deleted_at timestamp with time zone,
+    CONSTRAINT webhooks_disabled CHECK (((disabled_at IS NULL) = (disabled_reason IS NULL))),
+    CONSTRAINT webhooks_previous CHECK (((previous_secret IS NULL) = (previous_until IS NULL)))
+);
+
+ALTER TABLE ONLY dpp.allowances
+    ADD CONSTRAINT allowances_pk PRIMARY KEY (allowance_id);
+
 ALTER TABLE ONLY dpp.api_keys
     ADD CONSTRAINT api_keys_pk PRIMARY KEY (key_id);
 
@@ -305,6 +383,12 @@ ALTER TABLE ONLY dpp.nodes
 
 ALTER TABLE ONLY dpp.run_events
     ADD CONSTRAINT run_events_pk PRIMARY KEY (run_id, lease_epoch, n);
+
+ALTER TABLE ONLY dpp.spent_keys
+    ADD CONSTRAINT spent_keys_pk PRIMARY KEY (tenant_id, idempotency_key);
+
+ALTER TABLE ONLY dpp.spent_keys
+    ADD CONSTRAINT spent_keys_run UNIQUE (run_id);
 
 ALTER TABLE ONLY dpp.stores
     ADD CONSTRAINT stores_pk PRIMARY KEY (name);
@@ -333,6 +417,17 @@ ALTER TABLE ONLY dpp.transfers
 ALTER TABLE ONLY dpp.usage_days
     ADD CONSTRAINT usage_days_pk PRIMARY KEY (tenant_id, day);
 
+ALTER TABLE ONLY dpp.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_once UNIQUE (run_id, webhook_id, event);
+
+ALTER TABLE ONLY dpp.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pk PRIMARY KEY (delivery_id);
+
+ALTER TABLE ONLY dpp.webhooks
+    ADD CONSTRAINT webhooks_pk PRIMARY KEY (webhook_id);
+
+CREATE INDEX allowances_of_tenant ON dpp.allowances USING btree (tenant_id);
+
 CREATE INDEX api_keys_of_tenant ON dpp.api_keys USING btree (tenant_id);
 
 CREATE INDEX endings_large ON dpp.endings USING btree (run_id) WHERE (result_key IS NOT NULL);
@@ -349,6 +444,12 @@ CREATE INDEX live_runs_unstarted ON dpp.live_runs USING btree (expires_at) WHERE
 
 CREATE INDEX transfers_refunds ON dpp.transfers USING btree (run_id) WHERE (kind = 'refund'::text);
 
+CREATE INDEX webhook_deliveries_due ON dpp.webhook_deliveries USING btree (webhook_id, next_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX webhook_deliveries_log ON dpp.webhook_deliveries USING btree (webhook_id, created_at, delivery_id);
+
+CREATE INDEX webhooks_of_tenant ON dpp.webhooks USING btree (tenant_id) WHERE (deleted_at IS NULL);
+
 CREATE TRIGGER endings_append_only BEFORE DELETE OR UPDATE ON dpp.endings FOR EACH ROW EXECUTE FUNCTION dpp.refuse_change();
 
 CREATE TRIGGER endings_no_truncate BEFORE TRUNCATE ON dpp.endings FOR EACH STATEMENT EXECUTE FUNCTION dpp.refuse_change();
@@ -361,6 +462,12 @@ CREATE TRIGGER transfers_append_only BEFORE DELETE OR UPDATE ON dpp.transfers FO
 
 CREATE TRIGGER transfers_no_truncate BEFORE TRUNCATE ON dpp.transfers FOR EACH STATEMENT EXECUTE FUNCTION dpp.refuse_change();
 
+ALTER TABLE ONLY dpp.allowances
+    ADD CONSTRAINT allowances_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
+
+ALTER TABLE ONLY dpp.api_keys
+    ADD CONSTRAINT api_keys_allowance FOREIGN KEY (allowance_id) REFERENCES dpp.allowances(allowance_id);
+
 ALTER TABLE ONLY dpp.api_keys
     ADD CONSTRAINT api_keys_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
 
@@ -370,8 +477,14 @@ ALTER TABLE ONLY dpp.budgets
 ALTER TABLE ONLY dpp.tenant_turns
     ADD CONSTRAINT tenant_turns_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
 
+ALTER TABLE ONLY dpp.webhooks
+    ADD CONSTRAINT webhooks_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
+
 GRANT USAGE ON SCHEMA dpp TO dpp_app;
 GRANT USAGE ON SCHEMA dpp TO dpp_audit;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE dpp.allowances TO dpp_app;
+GRANT SELECT ON TABLE dpp.allowances TO dpp_audit;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE dpp.api_keys TO dpp_app;
 GRANT SELECT ON TABLE dpp.api_keys TO dpp_audit;
@@ -409,6 +522,9 @@ GRANT SELECT ON TABLE dpp.run_events TO dpp_audit;
 GRANT SELECT ON TABLE dpp.runs TO dpp_app;
 GRANT SELECT ON TABLE dpp.runs TO dpp_audit;
 
+GRANT SELECT ON TABLE dpp.spent_keys TO dpp_app;
+GRANT SELECT ON TABLE dpp.spent_keys TO dpp_audit;
+
 GRANT SELECT,INSERT ON TABLE dpp.stores TO dpp_app;
 GRANT SELECT ON TABLE dpp.stores TO dpp_audit;
 
@@ -420,3 +536,24 @@ GRANT SELECT ON TABLE dpp.tenants TO dpp_audit;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE dpp.usage_days TO dpp_app;
 GRANT SELECT ON TABLE dpp.usage_days TO dpp_audit;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE dpp.webhook_deliveries TO dpp_app;
+GRANT SELECT ON TABLE dpp.webhook_deliveries TO dpp_audit;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE dpp.webhooks TO dpp_app;
+
+GRANT SELECT(webhook_id) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(tenant_id) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(url) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(events) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(created_at) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(disabled_at) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(disabled_reason) ON TABLE dpp.webhooks TO dpp_audit;
+
+GRANT SELECT(deleted_at) ON TABLE dpp.webhooks TO dpp_audit;

@@ -12,6 +12,10 @@ set local search_path = dpp;
 create function dpp.now() returns timestamptz language sql stable parallel safe
   return coalesce(nullif(current_setting('dpp.fake_now', true), '')::timestamptz, statement_timestamp());
 
+-- The first run id of a moment: run ids begin with their node's milliseconds since 1970 (RFC 9562, version 7).
+create function dpp.first_id(moment timestamptz) returns uuid language sql immutable parallel safe
+  return (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+
 create function dpp.refuse_change() returns trigger language plpgsql as $$
 begin
   raise exception 'dpp: % is append-only; a correction is a new transfer', tg_table_name
@@ -41,11 +45,29 @@ create table budgets (
   seq bigint not null,                         -- the last submission, ending or transfer of this tenant
   window_from timestamptz,                     -- the rate window: anchored at its first admitted submission
   window_count int not null default 0,
+  -- What this day and month (UTC) spend: reserves, minus what their resolutions returned. Here, not in rows of their own:
+  -- the row is written anyhow, and a cap asks for today and this month alone.
+  spend_day date not null default '1970-01-01',
+  day_spend bigint not null default 0,
+  month_spend bigint not null default 0,       -- of the month that spend_day lies in
+  constraint budgets_spend check (day_spend >= 0 and month_spend >= day_spend),
   constraint budgets_pk primary key (tenant_id),
   constraint budgets_tenant foreign key (tenant_id) references tenants,
   constraint budgets_parts check (deposited >= 0 and available >= 0 and held >= 0 and spent >= 0),
   constraint budgets_conserve check (available + held + spent = deposited)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+create table allowances (                      -- what one API key, and those made with it, may spend in all
+  allowance_id text not null,                  -- the key that it was made with
+  tenant_id text not null,
+  spend_limit bigint not null,
+  used bigint not null default 0,              -- as budgets.day_spend; changed under the tenant's budget lock alone
+  constraint allowances_pk primary key (allowance_id),
+  constraint allowances_tenant foreign key (tenant_id) references tenants,
+  constraint allowances_amount check (spend_limit > 0 and used between 0 and spend_limit)
+) with (fillfactor = 50);
+
+create index allowances_of_tenant on allowances (tenant_id);
 
 create table api_keys (
   key_id text not null,
@@ -57,7 +79,10 @@ create table api_keys (
   expires_at timestamptz,
   revoked_at timestamptz,
   revoked_by text,
+  allowance_id text,                           -- null = no limit of its own
+  last_used_at timestamptz,                    -- to the hour
   constraint api_keys_pk primary key (key_id),
+  constraint api_keys_allowance foreign key (allowance_id) references allowances,
   constraint api_keys_tenant foreign key (tenant_id) references tenants,
   constraint api_keys_secret check (length(secret_sha256) = 32));
 
@@ -99,6 +124,12 @@ create table submissions (                     -- append-only: the reserve, the 
   fingerprint bytea not null,
   inputs bytea not null,
   inputs_sha256 bytea not null,
+  budget_day date not null,                    -- the UTC day whose spend it counts to
+  allowance_id text,
+  result_days smallint not null,               -- how long its result is served
+  metadata text,                               -- the client's own, a JSON object; null = none
+  webhook_id uuid,                             -- whose deliveries of this run go to webhook_url
+  webhook_url text,
   constraint submissions_run primary key (tenant_id, run_id),
   constraint submissions_key unique (tenant_id, idempotency_key),
   constraint submissions_seq unique (tenant_id, seq),
@@ -122,6 +153,8 @@ create table live_runs (                       -- the one hot row: there exactly
   cancel_asked boolean not null default false, -- nothing clears it
   quarantined_at timestamptz,
   pack_type text not null,
+  budget_day date not null,                    -- copied: the ending counts back what it returns
+  allowance_id text,
   constraint live_runs_pk primary key (run_id),
   constraint live_runs_leased check ((lease_id is null) = (deadline is null)),
   constraint live_runs_storing check (not storing or lease_id is not null),
@@ -196,6 +229,57 @@ create table usage_days (
   constraint usage_days_pk primary key (tenant_id, day)
 ) with (fillfactor = 50);
 
+create table spent_keys (                      -- keys that outlive their pruned runs; never written while the run is there
+  tenant_id text not null,
+  idempotency_key text not null,
+  run_id uuid not null,
+  fingerprint bytea not null,
+  pruned_at timestamptz not null,
+  constraint spent_keys_pk primary key (tenant_id, idempotency_key),
+  constraint spent_keys_run unique (run_id));
+
+create table webhooks (                        -- endpoints of tenants; a deleted one stays for its deliveries
+  webhook_id uuid not null,
+  tenant_id text not null,
+  url text not null,
+  events text[] not null,
+  secret bytea not null,
+  previous_secret bytea,                       -- signs too, until previous_until
+  previous_until timestamptz,
+  created_at timestamptz not null,
+  disabled_at timestamptz,
+  disabled_reason text,
+  deleted_at timestamptz,
+  constraint webhooks_pk primary key (webhook_id),
+  constraint webhooks_tenant foreign key (tenant_id) references tenants,
+  constraint webhooks_previous check ((previous_secret is null) = (previous_until is null)),
+  constraint webhooks_disabled check ((disabled_at is null) = (disabled_reason is null)));
+
+create index webhooks_of_tenant on webhooks (tenant_id) where deleted_at is null;
+
+create table webhook_deliveries (              -- the outbox: written with the ending, one row an event and endpoint
+  delivery_id uuid not null default gen_random_uuid(),  -- the webhook-id that the receiver sees, at each attempt
+  tenant_id text not null,
+  webhook_id uuid not null,
+  event text not null,
+  run_id uuid not null,                        -- of budget.low: the run whose ending crossed the threshold
+  detail text,                                 -- of budget.low: the budget at that moment, a JSON object
+  created_at timestamptz not null,
+  attempts smallint not null default 0,
+  next_at timestamptz,                         -- null = nothing is tried any more
+  status text not null default 'pending',
+  response_status smallint,
+  error text,
+  delivered_at timestamptz,
+  constraint webhook_deliveries_pk primary key (delivery_id),
+  constraint webhook_deliveries_once unique (run_id, webhook_id, event),
+  constraint webhook_deliveries_status check (status in ('pending', 'delivered', 'failed')),
+  constraint webhook_deliveries_next check ((status = 'pending') = (next_at is not null))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+create index webhook_deliveries_due on webhook_deliveries (webhook_id, next_at) where status = 'pending';
+create index webhook_deliveries_log on webhook_deliveries (webhook_id, created_at, delivery_id);
+
 create table run_events (                      -- progress and charges of an attempt, numbered by it
   run_id uuid not null,
   lease_epoch bigint not null,
@@ -254,7 +338,8 @@ create view runs as                            -- one statement, one snapshot: a
          coalesce(e.lease_epoch, l.lease_epoch) as lease_epoch,
          coalesce(e.attempts_spent, l.attempts_spent) as attempts_spent,
          coalesce(e.cancel_asked, l.cancel_asked) as cancel_asked,
-         e.error_code, e.error_detail, e.result_sha256, e.result, e.result_key
+         e.error_code, e.error_detail, e.result_sha256, e.result, e.result_key, s.metadata,
+         case when e.status = 'COMPLETED' then e.finished_at + s.result_days * interval '1 day' end as result_expires_at
     from submissions s
     left join live_runs l on l.run_id = s.run_id
     left join endings e on e.run_id = s.run_id;
@@ -265,13 +350,16 @@ begin
     grant usage on schema dpp to dpp_app;
     grant select on all tables in schema dpp to dpp_app;
     grant insert on submissions, endings, transfers, tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs,
-      usage_days, run_events, findings, stores to dpp_app;
-    grant update on tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs, usage_days, findings to dpp_app;
+      usage_days, run_events, findings, stores, allowances, webhooks, webhook_deliveries to dpp_app;
+    grant update on tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs, usage_days, findings, allowances,
+      webhooks, webhook_deliveries to dpp_app;
     grant delete on node_leases, live_runs to dpp_app;
   end if;
   if exists (select from pg_roles where rolname = 'dpp_audit') then
     grant usage on schema dpp to dpp_audit;
     grant select on all tables in schema dpp to dpp_audit;
+    revoke select on webhooks from dpp_audit;  -- it holds what signs
+    grant select (webhook_id, tenant_id, url, events, created_at, disabled_at, disabled_reason, deleted_at) on webhooks to dpp_audit;
   end if;
 end $$;
 
