@@ -7,17 +7,21 @@ answered before anything that depends on plan, tenant, pack or budget: a retry g
 the first try.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from math import ceil
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from dpp.money import Micros
+from dpp.origins import origin
 from dpp.plans import WINDOW_S, Plan, Plans
-from dpp.pricing import Appraisal, Appraised, InputsInvalid, PackUnknown
+from dpp.pricing import Appraisal, Appraised, InputError, InputsInvalid, PackUnknown
+from dpp.spending import Allowance, Spending, SpendLimited, over
+
+AHEAD_MAX: Final = timedelta(days=30)  # what waits holds money; a calendar month ahead will do
 
 
 @frozen(kw_only=True)
@@ -40,6 +44,10 @@ class Submission:
     timebox_s: int
     trace_id: str
     appraisal: Appraisal
+    run_at: datetime | None = None
+    start_before: datetime | None = None
+    metadata: bytes | None = None  # canonical JSON
+    webhook_url: str | None = None
 
 
 @frozen(kw_only=True)
@@ -54,14 +62,25 @@ class Account:
     queued: int
     window_from: datetime | None
     window_count: int
+    spending: Spending = field(factory=Spending)
+    endpoints: Mapping[str, UUID] = field(factory=dict)  # webhooks by their origin
 
 
 @frozen
 class Earlier:
-    """The run that an idempotency key names already."""
+    """The run that an idempotency key names already; `pruned`: it is past retention."""
 
     run_id: UUID
     fingerprint: bytes
+    pruned: bool = False
+
+
+@frozen(kw_only=True)
+class Terms:
+    """What the node gives a run where neither its client nor its plan says otherwise."""
+
+    queue_ttl_s: int
+    result_days: int
 
 
 @frozen(kw_only=True)
@@ -72,6 +91,7 @@ class Books:
     earlier: Mapping[tuple[str, str], Earlier]
     dead_keys: frozenset[str]
     now: datetime
+    allowances: Mapping[str, Allowance] = field(factory=dict)  # by API key
 
 
 @frozen
@@ -92,12 +112,25 @@ class Created:
     minimum_fee: Micros
     policy: str
     created_at: datetime
+    available_at: datetime
+    expires_at: datetime
+    result_days: int
+    budget_day: date
     window: Window | None
+    allowance_id: str | None = None
+    webhook_id: UUID | None = None
 
 
 @frozen
 class Exists:
     """The key names this run already, for the same request."""
+
+    run_id: UUID
+
+
+@frozen
+class Pruned:
+    """The key names this run, which is past retention; it is never run again."""
 
     run_id: UUID
 
@@ -174,6 +207,7 @@ class InsufficientBudget:
 
 Refusal: TypeAlias = (
     ExistsWithDifferentRequest
+    | Pruned
     | KeyDead
     | TenantSuspended
     | TenantFrozen
@@ -185,6 +219,7 @@ Refusal: TypeAlias = (
     | MaxCostTooHigh
     | RateLimited
     | QueueFull
+    | SpendLimited
     | InsufficientBudget
 )
 Admission: TypeAlias = Created | Exists | Refusal
@@ -195,34 +230,47 @@ class Busy:
     """The tenant's budget row is held by somebody else: ask again in a batch that waits for it."""
 
 
-def decide(batch: Sequence[Submission], books: Books, plans: Plans) -> list[Admission]:
+def decide(
+    batch: Sequence[Submission], books: Books, plans: Plans, terms: Terms
+) -> list[Admission]:
     """Answer each submission in order of arrival. A refusal leaves no mark on its neighbours."""
-    accounts, earlier = (
-        dict(books.accounts),
-        dict(books.earlier),
-    )  # ours to move; `books` stays as read
+    # Ours to move; `books` stays as read. Keys that share an allowance share its counter.
+    accounts, earlier = dict(books.accounts), dict(books.earlier)
+    allowances = {one.allowance_id: one for one in books.allowances.values()}
     admissions: list[Admission] = []
     for submission in batch:
         tenant_id, key = submission.tenant_id, (submission.tenant_id, submission.idempotency_key)
-        admission = admit(submission, accounts[tenant_id], earlier.get(key), books, plans)
+        named = books.allowances.get(submission.key_id)
+        allowance = None if named is None else allowances[named.allowance_id]
+        account, known = accounts[tenant_id], earlier.get(key)
+        admission = admit(submission, account, known, allowance, books, plans, terms)
         if isinstance(admission, Created):
-            accounts[tenant_id] = admitted(accounts[tenant_id], submission, books.now)
+            accounts[tenant_id] = admitted(account, submission, books.now)
+            if allowance is not None:
+                allowances[allowance.allowance_id] = allowance.plus(submission.max_cost)
             earlier[key] = Earlier(admission.run_id, submission.fingerprint)
         admissions.append(admission)
     assert len(admissions) == len(batch)
     return admissions
 
 
-def admit(
-    submission: Submission, account: Account, earlier: Earlier | None, books: Books, plans: Plans
+def admit(  # noqa: PLR0911, C901 - a line an answer
+    submission: Submission,
+    account: Account,
+    earlier: Earlier | None,
+    allowance: Allowance | None,
+    books: Books,
+    plans: Plans,
+    terms: Terms,
 ) -> Admission:
     """Decide one submission: the first line that applies is the answer, nothing else counts."""
     assert submission.max_cost > 0
     if submission.key_id in books.dead_keys:
         return KeyDead()
     if earlier is not None:
-        same = earlier.fingerprint == submission.fingerprint
-        return Exists(earlier.run_id) if same else ExistsWithDifferentRequest()
+        if earlier.fingerprint != submission.fingerprint:
+            return ExistsWithDifferentRequest()
+        return Pruned(earlier.run_id) if earlier.pruned else Exists(earlier.run_id)
     if account.suspended:
         return TenantSuspended()
     if account.frozen:
@@ -230,7 +278,7 @@ def admit(
     plan = plans.get(account.plan)
     if plan is None:
         return PlanUnknown(account.plan)
-    refusal = unfit(submission, plan)
+    refusal = unfit(submission, account, plan, books.now)
     if refusal is not None:
         return refusal
     window = rate_window(account, plan, books.now)
@@ -238,34 +286,76 @@ def admit(
         return RateLimited(window)
     if plan.queued_runs is not None and account.queued >= plan.queued_runs:
         return QueueFull(plan.queued_runs)
+    spending = account.spending.on(books.now.astimezone(UTC).date())
+    limited = over(submission.max_cost, plan, spending, allowance)
+    if limited is not None:
+        return limited
     if account.available < submission.max_cost:
         return InsufficientBudget(account.available, required=submission.max_cost)
+    available_at = max(books.now, submission.run_at or books.now)
     return Created(  # from here on it must succeed
         submission.run_id,
         seq=account.seq + 1,
         minimum_fee=plan.fee.fee(submission.max_cost),
         policy=plan.fee.code,
         created_at=books.now,
+        available_at=available_at,
+        expires_at=submission.start_before or available_at + timedelta(seconds=terms.queue_ttl_s),
+        result_days=plan.result_days or terms.result_days,
+        budget_day=spending.day,
+        allowance_id=None if allowance is None else allowance.allowance_id,
+        webhook_id=endpoint_of(submission, account),
         window=None if window is None else evolve(window, remaining=window.remaining - 1),
     )
 
 
-def unfit(submission: Submission, plan: Plan) -> Admission | None:
-    """Say what the pack or the plan has against this submission; None = nothing."""
+def unfit(submission: Submission, account: Account, plan: Plan, now: datetime) -> Admission | None:
+    """Say what the pack, the clock or the plan has against this submission; None = nothing."""
     appraisal = submission.appraisal
     if isinstance(appraisal, PackUnknown):
         return appraisal
     if plan.packs is not None and submission.pack_type not in plan.packs:
         return PackNotAllowed(tuple(sorted(plan.packs)))
+    errors = [*untimely(submission, now), *unregistered(submission, account)]
     if isinstance(appraisal, InputsInvalid):
-        return appraisal
+        return InputsInvalid((*errors, *appraisal.errors))
+    if errors:
+        return InputsInvalid(tuple(errors))
     assert isinstance(appraisal, Appraised)
     required = max(appraisal.floor, plan.fee.least_reserve)
     if submission.max_cost < required:
         return MaxCostTooLow(required)
-    if plan.max_cost is not None and submission.max_cost > plan.max_cost:
-        return MaxCostTooHigh(plan.max_cost)
+    most = plan.max_cost_of(submission.pack_type)
+    if most is not None and submission.max_cost > most:
+        return MaxCostTooHigh(most)
     return None
+
+
+def untimely(submission: Submission, now: datetime) -> Iterator[InputError]:
+    """Say what is wrong with when the run shall begin: a hold must not last for ever."""
+    run_at, start_before = submission.run_at, submission.start_before
+    if run_at is not None and run_at > now + AHEAD_MAX:
+        yield InputError("/run_at", f"must be at most {AHEAD_MAX.days} days ahead")
+    earliest = max(now, run_at or now)
+    if start_before is not None and start_before <= earliest:
+        yield InputError("/start_before", "must be later than now and than run_at")
+    if start_before is not None and start_before > earliest + AHEAD_MAX:
+        yield InputError(
+            "/start_before", f"must be at most {AHEAD_MAX.days} days after now and run_at"
+        )
+
+
+def unregistered(submission: Submission, account: Account) -> Iterator[InputError]:
+    """Say that no webhook of the tenant has the origin of the run's own URL."""
+    if submission.webhook_url is not None and endpoint_of(submission, account) is None:
+        yield InputError("/webhook_url", "must begin with the origin of a registered webhook")
+
+
+def endpoint_of(submission: Submission, account: Account) -> UUID | None:
+    """Return the webhook whose deliveries of this run go to the run's own URL."""
+    if submission.webhook_url is None:
+        return None
+    return account.endpoints.get(origin(submission.webhook_url) or "")
 
 
 def rate_window(account: Account, plan: Plan, now: datetime) -> Window | None:
@@ -299,6 +389,7 @@ def admitted(account: Account, submission: Submission, now: datetime) -> Account
         queued=account.queued + 1,
         window_from=account.window_from if begun else now,
         window_count=account.window_count + 1 if begun else 1,
+        spending=account.spending.on(now.astimezone(UTC).date()).plus(submission.max_cost),
     )
     assert after.available >= 0
     return after

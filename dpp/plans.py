@@ -28,6 +28,19 @@ class Plan:
     packs: frozenset[str] | None = None
     fee: FeeRule = field(factory=FeeRule)
     weight: int = 1
+    max_cost_by_pack: Mapping[str, Micros] = field(factory=dict)
+    spend_per_day: Micros | None = None
+    spend_per_month: Micros | None = None
+    result_days: int | None = None  # how long results are served; None = as the node says
+
+    def max_cost_of(self, pack_type: str) -> Micros | None:
+        """Return the most that one run of this pack may reserve."""
+        limits = [
+            limit
+            for limit in (self.max_cost, self.max_cost_by_pack.get(pack_type))
+            if limit is not None
+        ]
+        return min(limits, default=None)
 
 
 Plans: TypeAlias = Mapping[str, Plan]

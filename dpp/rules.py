@@ -7,7 +7,7 @@ sentence "must be …". Nothing here knows where a value came from.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -72,6 +72,52 @@ class Whole(Plain):
         if number is None or not self.least <= number <= self.most:
             raise NotAllowed(self.allowed)
         return number
+
+
+@frozen
+class Wholes(Plain):
+    """An array of whole numbers within bounds; in the environment, words between commas."""
+
+    least: int
+    most: int
+    many_max: int
+
+    @property
+    def allowed(self) -> str:
+        return (
+            f"an array of at most {self.many_max} whole numbers from {self.least} to {self.most}"
+            " (between commas in the environment)"
+        )
+
+    def read(self, value: object) -> tuple[int, ...]:
+        items: object = value
+        if isinstance(value, Text):
+            items = [Text(word.strip()) for word in value.split(",") if word.strip()]
+        if not isinstance(items, list) or len(items) > self.many_max:
+            raise NotAllowed(self.allowed)
+        numbers = [_whole(item) for item in items]
+        if any(one is None or not self.least <= one <= self.most for one in numbers):
+            raise NotAllowed(self.allowed)
+        return tuple(one for one in numbers if one is not None)
+
+    def show(self, value: object) -> object:
+        return list(value) if isinstance(value, Sequence) else value
+
+
+@frozen
+class Flag(Plain):
+    """Yes or no."""
+
+    @property
+    def allowed(self) -> str:
+        return "true or false"
+
+    def read(self, value: object) -> bool:
+        if isinstance(value, Text):
+            value = {"true": True, "false": False}.get(value.lower())
+        if not isinstance(value, bool):
+            raise NotAllowed(self.allowed)
+        return value
 
 
 @frozen
@@ -186,6 +232,15 @@ class Directory(Plain):
 
 
 @frozen
+class File(Directory):
+    """The absolute path of a file; whether it can be read is seen when it is."""
+
+    @property
+    def allowed(self) -> str:
+        return 'the absolute path of a file, or "" for none'
+
+
+@frozen
 class Token:
     """A secret of its own: a long word, never shown."""
 
@@ -230,6 +285,30 @@ class Amount(Plain):
         if amount is None or amount < self.least:
             raise NotAllowed(self.allowed)
         return amount
+
+
+@frozen
+class Amounts(Plain):
+    """US dollars by name: a table of the file; no other source can say it."""
+
+    grammar: str
+
+    @property
+    def allowed(self) -> str:
+        return 'a table of amounts by name, such as { echo = "0.10" }'
+
+    def read(self, value: object) -> Mapping[str, money.Micros]:
+        if not isinstance(value, Mapping):
+            raise NotAllowed(self.allowed)
+        amount = Amount(least=1)
+        named = {name: amount.read(one) for name, one in value.items()}
+        if not all(re.fullmatch(self.grammar, name) for name in named):
+            raise NotAllowed(self.allowed)
+        return named
+
+    def show(self, value: object) -> object:
+        amounts = value if isinstance(value, Mapping) else {}
+        return {name: money.show(one) for name, one in amounts.items()}
 
 
 @frozen

@@ -15,13 +15,28 @@ from attrs import field, frozen
 from dpp.money import Micros
 from dpp.plans import Plan, Plans
 from dpp.pricing import FeeRule
-from dpp.rules import Amount, Choice, Directory, Name, Names, Percent, Size, Token, Whole
+from dpp.rules import (
+    Amount,
+    Amounts,
+    Choice,
+    Directory,
+    File,
+    Flag,
+    Name,
+    Names,
+    Percent,
+    Size,
+    Token,
+    Whole,
+    Wholes,
+)
 from dpp.urls import Address, Listen, SecretUrl, Url
 
 DAY_S = 86_400
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PRODUCTION = "production"
 EMBEDDED = "embedded"
+PACK = r"[a-z0-9][a-z0-9_.-]{0,62}"
 TENANT = r"[a-z0-9][a-z0-9_-]{0,62}"
 POSTGRES = ("postgresql", "postgres")  # the second is what hosters print; the driver takes both
 WEB = ("https", "http")
@@ -29,7 +44,8 @@ FEE = FeeRule()  # a plan that says nothing of the fee has the usual one
 POOL_MIN = 4  # lease and follower 1, at least half of the rest for money, the remainder for reads
 
 Seconds = Annotated[int, Whole(1, 3600)]
-Days = Annotated[int, Whole(1, 36_500)]
+DAYS_MAX = 36_500
+Days = Annotated[int, Whole(1, DAYS_MAX)]
 Limit = Annotated[int | None, Whole(1, 1_000_000_000)]
 Endpoint = Annotated[str | None, Url(WEB)]
 
@@ -57,6 +73,8 @@ class Http:
     body_max_bytes: Annotated[int, Size(KIB, 64 * MIB)]
     batch_body_max_bytes: Annotated[int, Size(KIB, 256 * MIB)]
     wait_max_s: Annotated[int, Whole(0, 600)]
+    tls_certificate: Annotated[Path | None, File()]
+    tls_key_file: Annotated[Path | None, File()]
 
 
 @frozen
@@ -136,6 +154,14 @@ class Runs:
 
 
 @frozen
+class Webhooks:
+    """Where events may be sent."""
+
+    ports: Annotated[tuple[int, ...], Wholes(1, 65_535, 100)]
+    allow_loopback: Annotated[bool, Flag()]
+
+
+@frozen
 class Redis:
     """Hints between nodes; None: there is none."""
 
@@ -197,9 +223,11 @@ class PlanTable:
     concurrent_runs: Limit = None
     queued_runs: Limit = None
     max_cost_usd: Annotated[Micros | None, Amount(least=1)] = None
-    packs: Annotated[tuple[str, ...] | None, Names(r"[a-z0-9][a-z0-9_.-]{0,62}", "packs", 1000)] = (
-        None
-    )
+    max_cost_by_pack_usd: Annotated[Mapping[str, Micros] | None, Amounts(PACK)] = None
+    spend_per_day_usd: Annotated[Micros | None, Amount(least=1)] = None
+    spend_per_month_usd: Annotated[Micros | None, Amount(least=1)] = None
+    result_retention_days: Annotated[int | None, Whole(1, DAYS_MAX)] = None
+    packs: Annotated[tuple[str, ...] | None, Names(PACK, "packs", 1000)] = None
     minimum_fee_floor_usd: Annotated[Micros, Amount()] = FEE.floor
     minimum_fee_percent: Annotated[int, Percent()] = FEE.percent_ppm
     minimum_fee_cap_usd: Annotated[Micros, Amount()] = FEE.cap
@@ -214,6 +242,10 @@ class PlanTable:
             concurrent_runs=self.concurrent_runs,
             queued_runs=self.queued_runs,
             max_cost=self.max_cost_usd,
+            max_cost_by_pack=dict(self.max_cost_by_pack_usd or {}),
+            spend_per_day=self.spend_per_day_usd,
+            spend_per_month=self.spend_per_month_usd,
+            result_days=self.result_retention_days,
             packs=None if self.packs is None else frozenset(self.packs),
             fee=FeeRule(
                 floor=self.minimum_fee_floor_usd,
@@ -241,6 +273,7 @@ class Config:
     reconcile: Reconcile
     audit: Audit
     runs: Runs
+    webhooks: Webhooks
     redis: Redis
     s3: S3
     sqs: Sqs

@@ -5,12 +5,15 @@ after a lost answer under the same run ids, the books show the earlier rows and 
 same runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dpp import admission
-from dpp.admission import Account, Admission, Books, Busy, Created, Earlier, Submission
+from dpp.admission import Account, Admission, Books, Busy, Created, Earlier, Submission, Terms
 from dpp.money import Micros
+from dpp.origins import origin
 from dpp.plans import WINDOW_S, Plans
+from dpp.spending import Allowance, Spending
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
@@ -22,7 +25,7 @@ async def submit_runs(
     *,
     wait: bool,
     plans: Plans,
-    queue_ttl_s: int,
+    terms: Terms,
 ) -> list[Admission | Busy]:
     """Admit a batch in one transaction.
 
@@ -39,8 +42,8 @@ async def submit_runs(
         admissions: list[Admission] = []
         if ours:
             books = await read_books(connection, ours, budgets, plans)
-            admissions = admission.decide(ours, books, plans)
-            await write_created(connection, ours, admissions, books, queue_ttl_s)
+            admissions = admission.decide(ours, books, plans, terms)
+            await write_created(connection, ours, admissions, books)
     answers = iter(admissions)
     return [next(answers) if submission.tenant_id in budgets else Busy() for submission in batch]
 
@@ -55,21 +58,36 @@ async def read_books(
         idempotency_keys=[submission.idempotency_key for submission in batch],
         key_ids=list({submission.key_id for submission in batch}),
         queued_max=max((plan.queued_runs or 0 for plan in plans.values()), default=0),
+        notified_ids=sorted({one.tenant_id for one in batch if one.webhook_url is not None}),
     )
     earlier = {
-        (row["tenant_id"], key): Earlier(run_id, fingerprint)
+        (row["tenant_id"], key): Earlier(run_id, fingerprint, pruned)
         for row in rows
-        if row["idempotency_keys"] is not None
-        for key, run_id, fingerprint in zip(
-            row["idempotency_keys"], row["run_ids"], row["fingerprints"], strict=True
-        )
+        for pruned, names in ((True, PRUNED), (False, KNOWN))  # one that is there comes last
+        for key, run_id, fingerprint in columns(row, *names)
     }
     return Books(
         accounts={row["tenant_id"]: account(row, budgets[row["tenant_id"]]) for row in rows},
         earlier=earlier,
         dead_keys=frozenset(key_id for row in rows for key_id in row["dead_keys"]),
         now=rows[0]["now"],
+        allowances={
+            key_id: Allowance(allowance_id, Micros(limit), Micros(used))
+            for row in rows
+            for key_id, allowance_id, limit, used in columns(
+                row, "key_ids", "allowance_ids", "spend_limits", "useds"
+            )
+        },
     )
+
+
+KNOWN = ("idempotency_keys", "run_ids", "fingerprints")
+PRUNED = ("pruned_keys", "pruned_ids", "pruned_fingerprints")
+
+
+def columns(row: Row, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Walk over arrays of one length side by side; null stands for empty ones."""
+    return zip(*(row[name] or () for name in names), strict=True)
 
 
 def account(row: Row, budget: Row) -> Account:
@@ -83,6 +101,14 @@ def account(row: Row, budget: Row) -> Account:
         queued=row["queued"],
         window_from=budget["window_from"],
         window_count=budget["window_count"],
+        spending=Spending(
+            budget["spend_day"], Micros(budget["day_spend"]), Micros(budget["month_spend"])
+        ),
+        endpoints={
+            found: webhook_id
+            for webhook_id, url in columns(row, "webhook_ids", "urls")
+            if (found := origin(url)) is not None
+        },
     )
 
 
@@ -91,7 +117,6 @@ async def write_created(
     batch: Sequence[Submission],
     admissions: Sequence[Admission],
     books: Books,
-    queue_ttl_s: int,
 ) -> None:
     """Write what was admitted; what the database counts as written must agree."""
     pairs = [(s, a) for s, a in zip(batch, admissions, strict=True) if isinstance(a, Created)]
@@ -114,8 +139,15 @@ async def write_created(
         idempotency_keys=[s.idempotency_key for s, _ in pairs],
         fingerprints=[s.fingerprint for s, _ in pairs],
         inputs=[s.inputs for s, _ in pairs],
+        available_ats=[a.available_at for _, a in pairs],
+        expires_ats=[a.expires_at for _, a in pairs],
+        result_days=[a.result_days for _, a in pairs],
+        budget_days=[a.budget_day for _, a in pairs],
+        allowance_ids=[a.allowance_id for _, a in pairs],
+        metadatas=[None if s.metadata is None else s.metadata.decode() for s, _ in pairs],
+        webhook_ids=[a.webhook_id for _, a in pairs],
+        webhook_urls=[s.webhook_url for s, _ in pairs],
         now=books.now,
-        queue_ttl_s=queue_ttl_s,
         window_s=WINDOW_S,
     )
     assert counts is not None

@@ -1,5 +1,6 @@
 -- Second statement of a submit, with a snapshot after the lock: one row a tenant, with the keys asked for that name a
--- run already, and the API keys asked with that are dead. `queued` counts only as far as a plan can ask (:queued_max).
+-- run already or named one that was pruned, the API keys asked with that are dead, and the allowances of the others.
+-- `queued` counts only as far as a plan can ask (:queued_max); endpoints are read where a run names a URL of its own.
 with asked as materialized (
   select * from unnest(:tenant_ids::text[], :idempotency_keys::text[]) as a (tenant_id, idempotency_key)
 ),
@@ -11,17 +12,48 @@ earlier as (
     from asked a
     join submissions s on s.tenant_id = a.tenant_id and s.idempotency_key = a.idempotency_key
    group by a.tenant_id
+),
+pruned as (
+  select a.tenant_id,
+         array_agg(k.idempotency_key) as idempotency_keys,
+         array_agg(k.run_id) as run_ids,
+         array_agg(k.fingerprint) as fingerprints
+    from asked a
+    join spent_keys k on k.tenant_id = a.tenant_id and k.idempotency_key = a.idempotency_key
+   group by a.tenant_id
+),
+allowed as (
+  select k.tenant_id,
+         array_agg(k.key_id) as key_ids,
+         array_agg(w.allowance_id) as allowance_ids,
+         array_agg(w.spend_limit) as spend_limits,
+         array_agg(w.used) as useds
+    from api_keys k
+    join allowances w on w.allowance_id = k.allowance_id
+   where k.key_id = any(:key_ids::text[])
+   group by k.tenant_id
+),
+endpoint as (
+  select w.tenant_id, array_agg(w.webhook_id) as webhook_ids, array_agg(w.url) as urls
+    from webhooks w
+   where w.tenant_id = any(:notified_ids::text[]) and w.deleted_at is null
+   group by w.tenant_id
 )
 select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at is not null as frozen,
        (select count(*)
           from (select 1 from live_runs r
                  where r.tenant_id = t.tenant_id and r.lease_id is null limit :queued_max) as q) as queued,
        earlier.idempotency_keys, earlier.run_ids, earlier.fingerprints,
+       pruned.idempotency_keys as pruned_keys, pruned.run_ids as pruned_ids, pruned.fingerprints as pruned_fingerprints,
+       allowed.key_ids, allowed.allowance_ids, allowed.spend_limits, allowed.useds, endpoint.webhook_ids, endpoint.urls,
        array(select k.key_id from api_keys k
               where k.key_id = any(:key_ids::text[]) and k.tenant_id = t.tenant_id
                 and (k.revoked_at is not null or k.expires_at <= dpp.now())) as dead_keys,
        dpp.now() as now
   from tenants t
   left join earlier on earlier.tenant_id = t.tenant_id
+  left join pruned on pruned.tenant_id = t.tenant_id
+  left join allowed on allowed.tenant_id = t.tenant_id
+  left join endpoint on endpoint.tenant_id = t.tenant_id
  where t.tenant_id = any(:tenant_ids::text[])
  order by t.tenant_id

@@ -1,4 +1,4 @@
--- Last of every ending, whoever ends: the live row goes, the ending comes, budget and usage follow. The fence stands in
+-- Last of every ending, whoever ends: the live row goes, the ending comes, budget, usage and webhook deliveries follow. The fence stands in
 -- the WHERE of the row that is deleted (lease null = a run that was QUEUED); only what was deleted is inserted, and the
 -- primary key of endings stands behind it. The caller asserts that the counts equal the number of items.
 with item as materialized (
@@ -17,6 +17,7 @@ gone as (
      and r.lease_id is not distinct from i.lease_id
      and r.quarantined_at is null
   returning r.run_id, r.tenant_id, r.max_cost, r.lease_epoch, r.started_at, r.attempts_spent, r.cancel_asked,
+            r.budget_day, r.allowance_id,
             i.seq, i.status, i.kind, i.cost, i.ending_id, i.error_code, i.error_detail, i.result, i.result_key,
             i.result_sha256
 ),
@@ -27,25 +28,69 @@ ending as (
          ending_id, started_at, dpp.now(), error_code, error_detail, coalesce(result_sha256, sha256(result)), result,
          result_key
     from gone
-  returning tenant_id, seq, cost, returned, status
+  returning run_id, tenant_id, seq, cost, returned, status
 ),
+-- What is returned counts back on the day of the reserve, as far as that day or its month is still counted. The budget
+-- rows are locked, and this statement's snapshot is younger than the locks.
 total as (
-  select tenant_id, sum(cost + returned)::bigint as amount, sum(cost)::bigint as cost, sum(returned)::bigint as returned,
-         max(seq) as seq, count(*) as n,
-         count(*) filter (where status = 'COMPLETED') as completed,
-         count(*) filter (where status = 'FAILED') as failed
-    from ending
-   group by tenant_id
+  select e.tenant_id, sum(e.cost + e.returned)::bigint as amount, sum(e.cost)::bigint as cost,
+         sum(e.returned)::bigint as returned, max(e.seq) as seq, count(*) as n,
+         count(*) filter (where e.status = 'COMPLETED') as completed,
+         count(*) filter (where e.status = 'FAILED') as failed,
+         coalesce(sum(e.returned) filter (where g.budget_day = b.spend_day), 0)::bigint as day_returned,
+         coalesce(sum(e.returned) filter (where date_trunc('month', g.budget_day) = date_trunc('month', b.spend_day)), 0)::bigint
+           as month_returned
+    from ending e
+    join gone g on g.run_id = e.run_id
+    left join budgets b on b.tenant_id = e.tenant_id
+   group by e.tenant_id
 ),
 budget as (
   update budgets b
      set held = b.held - t.amount,
          available = b.available + t.returned,
          spent = b.spent + t.cost,
-         seq = t.seq
+         seq = t.seq,
+         day_spend = b.day_spend - t.day_returned,
+         month_spend = b.month_spend - t.month_returned
     from total t
    where b.tenant_id = t.tenant_id
-  returning t.n
+  returning b.tenant_id, b.deposited, b.available, b.held, b.spent, t.cost, t.seq, t.n
+),
+allowed as (
+  update allowances w
+     set used = w.used - s.returned
+    from (select g.allowance_id, sum(e.returned)::bigint as returned
+            from ending e join gone g on g.run_id = e.run_id
+           where g.allowance_id is not null group by g.allowance_id) as s
+   where w.allowance_id = s.allowance_id
+),
+-- What was spent of all that was deposited passed a threshold by these endings: said once, with the last of them.
+low as (
+  select b.tenant_id, e.run_id,
+         (select max(p) from unnest(array[50, 80, 95]) as p
+           where b.spent::numeric * 100 >= b.deposited::numeric * p
+             and (b.spent - b.cost)::numeric * 100 < b.deposited::numeric * p) as percent,
+         b.deposited, b.available, b.held, b.spent
+    from budget b
+    join ending e on e.tenant_id = b.tenant_id and e.seq = b.seq
+   where b.cost > 0
+),
+event as (
+  select tenant_id, run_id, 'run.' || lower(status) as event, null as detail from ending
+  union all
+  select tenant_id, run_id, 'budget.low',
+         json_build_object('threshold_percent', percent, 'deposited_micros', deposited, 'available_micros', available,
+                           'held_micros', held, 'spent_micros', spent)::text
+    from low
+   where percent is not null
+),
+delivery as (
+  insert into webhook_deliveries (tenant_id, webhook_id, run_id, event, detail, created_at, next_at)
+  select event.tenant_id, w.webhook_id, event.run_id, event.event, event.detail, dpp.now(), dpp.now()
+    from event
+    join webhooks w on w.tenant_id = event.tenant_id and event.event = any(w.events)
+   where w.disabled_at is null and w.deleted_at is null
 ),
 used as (
   insert into usage_days as u (tenant_id, day, runs, completed, failed, cost, reserved)

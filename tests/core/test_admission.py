@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,11 +25,13 @@ from dpp.admission import (
     MaxCostTooLow,
     PackNotAllowed,
     PlanUnknown,
+    Pruned,
     QueueFull,
     RateLimited,
     Submission,
     TenantFrozen,
     TenantSuspended,
+    Terms,
     Window,
     admitted,
     decide,
@@ -37,12 +39,14 @@ from dpp.admission import (
 from dpp.money import Micros
 from dpp.plans import WINDOW_S, Plan
 from dpp.pricing import Appraised, FeeRule, InputError, InputsInvalid, PackUnknown
+from dpp.spending import Allowance, Spending, SpendLimited
 from tests.store.examples import FREE, run_id, submission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+NOW = NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+TERMS = Terms(queue_ttl_s=604_800, result_days=30)
 PLAN = Plan("plan", fee=FREE)
 INVALID = InputsInvalid((InputError("/inputs/question", "must be a string"),))
 
@@ -74,7 +78,7 @@ def account(
 def decide_one(
     one: Submission, acme: Account, *, plan: Plan = PLAN, now: datetime = NOW
 ) -> Admission:
-    return decide([one], books(now, acme=acme), {"plan": plan})[0]
+    return decide([one], books(now, acme=acme), {"plan": plan}, TERMS)[0]
 
 
 # ── precedence ────────────────────────────────────────────────────────────────────────────────────
@@ -95,6 +99,7 @@ class Case:
             [self.one],
             Books(accounts={"acme": self.acme}, earlier={}, dead_keys=dead_keys, now=NOW),
             {"plan": self.plan},
+            TERMS,
         )[0]
 
     def request(self, **changes: object) -> Case:
@@ -121,6 +126,7 @@ WORST = Case(
         queued_runs=5,
         max_cost=Micros(800),
         packs=frozenset({"decision", "another"}),
+        spend_per_day=Micros(900),
         fee=FeeRule(floor=Micros(950), percent_ppm=0, cap=Micros(1_000)),
     ),
 )
@@ -140,6 +146,10 @@ def test_the_first_line_that_applies_is_the_answer() -> None:
         (RateLimited(Window(3, 0, 1)), lambda case: case.tenant(window_count=2)),
         (QueueFull(5), lambda case: case.tenant(queued=4)),
         (
+            SpendLimited("day", Micros(900), NOON + timedelta(hours=12)),
+            lambda case: case.planned(spend_per_day=Micros(950)),
+        ),
+        (
             InsufficientBudget(Micros(899), required=Micros(950)),
             lambda case: case.tenant(available=Micros(950)),
         ),
@@ -156,6 +166,10 @@ def test_the_first_line_that_applies_is_the_answer() -> None:
         minimum_fee=Micros(950),
         policy="950/0/1000",
         created_at=NOW,
+        available_at=NOW,
+        expires_at=NOW + timedelta(days=7),
+        result_days=30,
+        budget_day=NOW.date(),
         window=Window(3, 0, 1),
     )
 
@@ -171,7 +185,7 @@ def test_a_known_key_is_answered_before_all_that_depends_on_plan_tenant_pack_and
     )
     another = evolve(one, fingerprint=b"\x01another")
 
-    assert decide([one, another], known, {"plan": WORST.plan}) == [
+    assert decide([one, another], known, {"plan": WORST.plan}, TERMS) == [
         Exists(first),
         ExistsWithDifferentRequest(),
     ]
@@ -186,14 +200,14 @@ def test_a_dead_key_does_not_even_learn_that_its_run_exists() -> None:
         now=NOW,
     )
 
-    assert decide([one], known, {"plan": WORST.plan}) == [KeyDead()]
+    assert decide([one], known, {"plan": WORST.plan}, TERMS) == [KeyDead()]
 
 
 def test_a_dead_key_is_its_own_affair() -> None:
     dead, alive = submission(key_id="dead"), submission()
     read = Books(accounts={"acme": account()}, earlier={}, dead_keys=frozenset({"dead"}), now=NOW)
 
-    answers = decide([dead, alive], read, {"plan": PLAN})
+    answers = decide([dead, alive], read, {"plan": PLAN}, TERMS)
 
     assert [type(answer) for answer in answers] == [KeyDead, Created]
 
@@ -237,7 +251,7 @@ def test_exactly_what_is_available_can_be_reserved(available: int, *, admits: bo
 def test_sixty_four_reserves_of_nine_on_ten_admit_one() -> None:
     batch = [submission(max_cost=9_000_000) for _ in range(64)]
 
-    answers = decide(batch, books(acme=account(10_000_000)), {"plan": PLAN})
+    answers = decide(batch, books(acme=account(10_000_000)), {"plan": PLAN}, TERMS)
 
     assert isinstance(answers[0], Created)
     assert answers[1:] == [InsufficientBudget(Micros(1_000_000), required=Micros(9_000_000))] * 63
@@ -251,7 +265,7 @@ def test_a_refusal_leaves_no_mark_on_its_neighbours() -> None:
         submission(max_cost=1),
     ]
 
-    answers = decide(batch, books(acme=account(1_000)), {"plan": PLAN})
+    answers = decide(batch, books(acme=account(1_000)), {"plan": PLAN}, TERMS)
 
     assert [type(answer) for answer in answers] == [
         Created,
@@ -265,7 +279,7 @@ def test_a_refusal_leaves_no_mark_on_its_neighbours() -> None:
 def test_one_tenants_money_is_not_anothers() -> None:
     batch = [submission("rich", max_cost=500), submission("poor", max_cost=500)]
 
-    answers = decide(batch, books(rich=account(500), poor=account(499)), {"plan": PLAN})
+    answers = decide(batch, books(rich=account(500), poor=account(499)), {"plan": PLAN}, TERMS)
 
     assert isinstance(answers[0], Created)
     assert answers[1] == InsufficientBudget(Micros(499), required=Micros(500))
@@ -278,7 +292,7 @@ def test_one_key_twice_in_a_batch_is_one_run() -> None:
     first, again = submission(key="one"), submission(key="one")
     other = submission(key="one", body="another request")
 
-    answers = decide([first, again, other], books(acme=account()), {"plan": PLAN})
+    answers = decide([first, again, other], books(acme=account()), {"plan": PLAN}, TERMS)
 
     assert isinstance(answers[0], Created)
     assert answers[1:] == [Exists(first.run_id), ExistsWithDifferentRequest()]
@@ -287,7 +301,7 @@ def test_one_key_twice_in_a_batch_is_one_run() -> None:
 def test_a_refusal_burns_no_key_even_within_its_batch() -> None:
     dear, cheap = submission(key="one", max_cost=2_000), submission(key="one", max_cost=500)
 
-    answers = decide([dear, cheap], books(acme=account(1_000)), {"plan": PLAN})
+    answers = decide([dear, cheap], books(acme=account(1_000)), {"plan": PLAN}, TERMS)
 
     assert [type(answer) for answer in answers] == [InsufficientBudget, Created]
 
@@ -295,7 +309,7 @@ def test_a_refusal_burns_no_key_even_within_its_batch() -> None:
 def test_a_key_belongs_to_its_tenant() -> None:
     batch = [submission("one", key="same"), submission("two", key="same")]
 
-    answers = decide(batch, books(one=account(), two=account()), {"plan": PLAN})
+    answers = decide(batch, books(one=account(), two=account()), {"plan": PLAN}, TERMS)
 
     assert [type(answer) for answer in answers] == [Created, Created]
 
@@ -307,7 +321,7 @@ def test_twenty_at_once_under_a_limit_of_ten_are_exactly_ten() -> None:
     plan = Plan("plan", submits_per_minute=10, fee=FREE)
     batch = [submission() for _ in range(20)]
 
-    answers = decide(batch, books(acme=account()), {"plan": plan})
+    answers = decide(batch, books(acme=account()), {"plan": plan}, TERMS)
 
     created = [answer for answer in answers if isinstance(answer, Created)]
     assert [answer.window for answer in created] == [
@@ -369,7 +383,7 @@ def test_refusals_do_not_count_against_the_rate() -> None:
     plan = Plan("plan", submits_per_minute=2, fee=FREE)
     batch = [*(submission(max_cost=2_000) for _ in range(5)), submission(max_cost=1)]
 
-    answers = decide(batch, books(acme=account(1_000)), {"plan": plan})
+    answers = decide(batch, books(acme=account(1_000)), {"plan": plan}, TERMS)
 
     assert [type(answer) for answer in answers] == [*[InsufficientBudget] * 5, Created]
 
@@ -393,7 +407,7 @@ def test_the_queue_takes_exactly_what_the_plan_says() -> None:
     plan = Plan("plan", queued_runs=3, fee=FREE)
     batch = [submission() for _ in range(4)]
 
-    answers = decide(batch, books(acme=account(queued=1)), {"plan": plan})
+    answers = decide(batch, books(acme=account(queued=1)), {"plan": plan}, TERMS)
 
     assert [type(answer) for answer in answers] == [Created, Created, QueueFull, QueueFull]
 
@@ -435,7 +449,7 @@ def played(
     read = books(**before)
     answers: list[Admission] = []
     for batch in batches:
-        decided = decide(batch, read, BATCH_PLANS)
+        decided = decide(batch, read, BATCH_PLANS, TERMS)
         accounts, earlier = dict(read.accounts), dict(read.earlier)
         for one, answer in zip(batch, decided, strict=True):
             if isinstance(answer, Created):
@@ -495,6 +509,7 @@ def test_what_was_read_is_not_written_to(
         sequence,
         Books(accounts=accounts, earlier=earlier, dead_keys=frozenset(), now=NOW),
         BATCH_PLANS,
+        TERMS,
     )
 
     assert (accounts, earlier) == (before, {})
@@ -509,6 +524,154 @@ def test_asking_everything_again_creates_nothing(
         one for one, answer in zip(sequence, answers, strict=True) if isinstance(answer, Created)
     ]
 
-    again = decide(created, after, BATCH_PLANS)
+    again = decide(created, after, BATCH_PLANS, TERMS)
 
     assert again == [Exists(one.run_id) for one in created]
+
+
+# ── when it may run ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("run_at", "start_before", "wrong"),
+    [
+        (timedelta(days=30), None, []),
+        (timedelta(days=30, seconds=1), None, ["/run_at"]),
+        (None, timedelta(0), ["/start_before"]),
+        (None, timedelta(seconds=1), []),
+        (None, timedelta(days=30, seconds=1), ["/start_before"]),
+        (timedelta(hours=2), timedelta(hours=2), ["/start_before"]),
+        (timedelta(hours=2), timedelta(hours=2, seconds=1), []),
+        (timedelta(days=31), timedelta(days=1), ["/run_at", "/start_before"]),
+        (-timedelta(days=9), None, []),
+    ],
+)
+def test_when_a_run_may_start_is_within_bounds_by_the_databases_clock(
+    run_at: timedelta | None, start_before: timedelta | None, wrong: list[str]
+) -> None:
+    one = evolve(
+        submission(),
+        run_at=None if run_at is None else NOW + run_at,
+        start_before=None if start_before is None else NOW + start_before,
+    )
+
+    answer = decide_one(one, account())
+
+    if wrong:
+        assert isinstance(answer, InputsInvalid)
+        assert [error.pointer for error in answer.errors] == wrong
+    else:
+        assert isinstance(answer, Created)
+        starts = max(NOW, one.run_at or NOW)
+        assert answer.available_at == starts
+        assert answer.expires_at == (one.start_before or starts + timedelta(days=7))
+
+
+def test_a_run_may_name_a_url_below_the_origin_of_a_webhook_of_its_tenant() -> None:
+    webhook_id = run_id()
+    acme = evolve(account(), endpoints={"https://shop.example:443": webhook_id})
+
+    answers = [
+        decide_one(evolve(submission(), webhook_url=url), acme)
+        for url in (
+            "https://shop.example/orders/1",
+            "https://SHOP.example:443/",
+            "https://shop.example.evil.example/",
+            "https://shop.example@evil.example/",
+            "http://shop.example/",
+            "https://shop.example:8443/",
+        )
+    ]
+
+    assert [getattr(answer, "webhook_id", None) for answer in answers] == [
+        webhook_id,
+        webhook_id,
+        *[None] * 4,
+    ]
+    assert all(isinstance(answer, InputsInvalid) for answer in answers[2:])
+
+
+# ── caps on spending ──────────────────────────────────────────────────────────────────────────────
+
+FREE = FeeRule(floor=Micros(0), percent_ppm=0, cap=Micros(0))
+CAPPED = Plan("plan", spend_per_day=Micros(10_000), spend_per_month=Micros(15_000), fee=FREE)
+MARCH_1, MARCH_2, APRIL_1 = (datetime(2026, m, d, tzinfo=UTC) for m, d in ((3, 1), (3, 2), (4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("spending", "amount", "limited"),
+    [
+        (Spending(), 10_000, None),
+        (Spending(), 10_001, SpendLimited("day", Micros(10_000), MARCH_2)),
+        (Spending(MARCH_1.date(), Micros(9_000), Micros(9_000)), 1_000, None),
+        (
+            Spending(MARCH_1.date(), Micros(9_000), Micros(9_000)),
+            1_001,
+            SpendLimited("day", Micros(10_000), MARCH_2),
+        ),
+        (Spending(date(2026, 2, 28), Micros(10_000), Micros(15_000)), 10_000, None),
+        (
+            Spending(MARCH_1.date(), Micros(0), Micros(15_000)),
+            1,
+            SpendLimited("month", Micros(15_000), APRIL_1),
+        ),
+        # a clock that went back over midnight counts on, on the day that has begun
+        (
+            Spending(MARCH_2.date(), Micros(10_000), Micros(10_000)),
+            1,
+            SpendLimited("day", Micros(10_000), MARCH_2 + timedelta(days=1)),
+        ),
+    ],
+)
+def test_what_a_day_and_a_month_reserve_stays_under_the_plans_caps(
+    spending: Spending, amount: int, limited: SpendLimited | None
+) -> None:
+    one = submission(max_cost=amount)
+
+    answer = decide_one(one, evolve(account(), spending=spending), plan=CAPPED)
+
+    if limited is None:
+        assert isinstance(answer, Created)
+        assert answer.budget_day == max(spending.day, NOW.date())
+    else:
+        assert answer == limited
+
+
+def test_within_a_batch_what_is_admitted_counts_for_what_comes_after() -> None:
+    batch = [submission(max_cost=4_000) for _ in range(4)]
+
+    answers = decide(batch, books(acme=account()), {"plan": CAPPED}, TERMS)
+
+    assert [type(answer) for answer in answers] == [Created, Created, SpendLimited, SpendLimited]
+
+
+def test_keys_that_share_an_allowance_share_what_is_left_of_it() -> None:
+    mother, child, free = (submission(max_cost=400, key_id=key) for key in ("mo", "ch", "free"))
+    allowance = Allowance("mo", Micros(1_000), used=Micros(300))
+    read = evolve(books(acme=account()), allowances={"mo": allowance, "ch": allowance})
+    again = submission(max_cost=301, key_id="ch")
+
+    answers = decide([mother, again, child, free], read, {"plan": Plan("plan", fee=FREE)}, TERMS)
+
+    assert answers[1:3] == [SpendLimited("key", Micros(1_000), None)] * 2
+    assert [getattr(answers[n], "allowance_id", "") for n in (0, 3)] == ["mo", None]
+
+
+def test_a_pack_may_have_a_lower_cap_than_the_plan() -> None:
+    plan = Plan("plan", max_cost=Micros(900), max_cost_by_pack={"echo": Micros(500)}, fee=FREE)
+
+    answer = decide_one(submission(max_cost=501, pack_type="echo"), account(), plan=plan)
+
+    assert answer == MaxCostTooHigh(Micros(500))
+
+
+def test_a_key_of_a_pruned_run_is_never_run_again() -> None:
+    one, first = submission(), run_id()
+
+    answers = []
+    for fingerprint in (one.fingerprint, b"another"):
+        earlier = {("acme", one.idempotency_key): Earlier(first, fingerprint, pruned=True)}
+        read = evolve(books(acme=account()), earlier=earlier)
+        answers += decide([one], read, {"plan": Plan("plan", fee=FREE)}, TERMS)
+
+    assert answers == [Pruned(first), ExistsWithDifferentRequest()]
