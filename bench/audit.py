@@ -30,7 +30,8 @@ from tests.cluster import start_cluster
 WHOLE_S = 10.0  # what is promised, a million transfers
 PAGE_S = 0.1
 FRESH = 5_000  # runs that end while the auditor sleeps
-# Run n is of tenant n % :tenants: submitted, and ended for a part of what it reserved.
+# Run n is of tenant n % :tenants: submitted, and ended for a part of what it reserved. All count to
+# one day, the most that there is to add up; a part of them to their tenant's allowance.
 FILL = """
 set search_path = dpp;
 set session_replication_role = replica;
@@ -47,7 +48,8 @@ insert into transfers
 insert into submissions
   select pg_temp.tenant(n), 2 + 2 * (n / {tenants}), pg_temp.run(n), 1000000, 20000, now(),
          now() + interval '1 day', 60, 5, 'echo', '1', '5000/20000/100000', 'key', repeat('0', 32),
-         'order-' || n, sha256('body'), i.body, sha256(i.body)
+         'order-' || n, sha256('body'), i.body, sha256(i.body), (now() at time zone 'utc')::date,
+         case when n / {tenants} % 4 = 0 then pg_temp.tenant(n) end, 30
     from generate_series({first}::bigint, {last}::bigint - 1) n,
          lateral (select convert_to(
            '{{"message":"run ' || n || repeat(' and so on', 20) || '"}}', 'utf8') as body) i;
@@ -59,8 +61,13 @@ insert into endings
 delete from budgets;
 insert into budgets
   select tenant_id, 900000000000, 900000000000 - coalesce(sum(cost), 0), 0, coalesce(sum(cost), 0),
-         max(seq)
+         max(seq), null, 0, (now() at time zone 'utc')::date, sum(cost), sum(cost)
     from ledger group by tenant_id;
+delete from allowances;
+insert into allowances
+  select s.tenant_id, s.tenant_id, 900000000000, sum(e.cost)
+    from submissions s join endings e on e.run_id = s.run_id
+   where s.allowance_id is not null group by s.tenant_id;
 delete from usage_days;
 insert into usage_days
   select tenant_id, (finished_at at time zone 'utc')::date, count(*), count(*), 0, sum(cost),

@@ -2,8 +2,8 @@
 
 Each tenant's facts are numbered without a gap, so what moved since the last look is a *window* of
 its ledger, `(mark, budget's seq]`. A *mark* keeps what all facts up to it add up to; with the sums
-of the window it says what the budget row must be now, however long the ledger is. Whatever else
-an invariant asks of single runs is asked of the runs that the window touches.
+of the window it says what the budget row and the allowances must be now, however long the ledger
+is. Whatever else an invariant asks of single runs is asked of the runs that the window touches.
 
 An *offence* is one row that an invariant of `sql/audit/` returns, found by the whole audit or in a
 window: the same columns, so the same digest. The digest leaves out what moves by itself: a budget
@@ -11,12 +11,16 @@ that is a cent short stays the same offence however much is spent meanwhile.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, timedelta
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from attrs import evolve, field, frozen
+
+from dpp.money import Micros
+from dpp.spending import NEVER, Allowance, Spending
 
 CONSERVE: Final = "01_budgets_conserve"
 EQUAL_LEDGER: Final = "02_budgets_equal_ledger"
@@ -25,6 +29,8 @@ LIVE_OR_ENDED: Final = "04_live_or_ended"
 PRESENT: Final = "08_results_present"
 USAGE: Final = "09_usage_equals_endings"
 TOTALS: Final = "10_totals_conserve"
+SPEND: Final = "12_spend_equals_facts"
+ALLOWANCES: Final = "13_allowances_equal_facts"
 PARTS: Final = ("deposited", "available", "held", "spent")
 ALERTS: Final = {LIVE_OR_ENDED: "no_receipt_audit"}  # the name that alerts on lost runs look for
 
@@ -56,10 +62,10 @@ class Offence:
 
 
 def offence(invariant: str, offender: Row) -> Offence:
-    """Say whom an offending row is about: a run, a tenant's day, a tenant, or all."""
-    tenant_id = offender.get("tenant_id")
-    names = (offender.get("run_id"), tenant_id, offender.get("day"))
-    subject = str(names[0]) if names[0] is not None else " ".join(map(str, filter(None, names)))
+    """Say whom a row is about: a run, a tenant, its day, month or allowance, or all."""
+    tenant_id, run_id = offender.get("tenant_id"), offender.get("run_id")
+    names = (tenant_id, *(offender.get(name) for name in ("day", "month", "allowance_id")))
+    subject = str(run_id) if run_id is not None else " ".join(map(str, filter(None, names)))
     return Offence(invariant, subject or "all", tenant_id, offender)
 
 
@@ -89,6 +95,17 @@ def essence(invariant: str, row: Row) -> Mapping[str, Any]:
             return {name: number(name) - number(f"{name}_folded") for name in COUNTED}
         case "10_totals_conserve":
             return {"moved": number("moved") - number("there")}
+        case "12_spend_equals_facts":
+            last = (row.get("spend_day"), row.get("spend_day_folded"))
+            over = number("spend") - number("spend_folded")
+            return {"over": over, "last": None if last[0] == last[1] else last}
+        case "13_allowances_equal_facts":
+            there = row.get("used") is not None
+            over_limit = number("used") > number("spend_limit")
+            return {
+                "used": number("used") - number("used_folded") if there else None,
+                "over_limit": over_limit,
+            }
     return row
 
 
@@ -147,11 +164,63 @@ COUNTED: Final = ("runs", "completed", "failed", "cost", "reserved")
 
 
 @frozen(kw_only=True)
+class Counted:
+    """What reserves count as spent, less what their endings returned.
+
+    `seq`, `day`: place and day of the last reserve. `days`: by the day of the reserve; of one that
+    ends its month is kept. `used`: by allowance.
+    """
+
+    seq: int = 0
+    day: date = NEVER
+    days: Mapping[date, int] = field(factory=dict)
+    used: Mapping[str, int] = field(factory=dict)
+
+    def __add__(self, more: "Counted") -> "Counted":
+        last = max(self, more, key=lambda one: one.seq)
+        return Counted(
+            seq=last.seq,
+            day=last.day,
+            days=added(self.days, more.days),
+            used=added(self.used, more.used),
+        )
+
+    @property
+    def spending(self) -> Spending:
+        """Return the counters that a budget row must have."""
+        month = sum(amount for day, amount in self.days.items() if is_same_month(day, self.day))
+        return Spending(self.day, Micros(self.days.get(self.day, 0)), Micros(month))
+
+    def of_last_month(self) -> "Counted":
+        """Forget what no counter counts any more: reserves never come on an earlier day again.
+
+        Of the days of the month but the last one only the sum is kept, on the first of the month.
+        """
+        first, kept = self.day.replace(day=1), dict[date, int]()
+        for day, amount in self.days.items():
+            if is_same_month(day, self.day):
+                place = day if self.day in (day, first) else first
+                kept[place] = kept.get(place, 0) + amount
+        return evolve(self, days=kept)
+
+
+def added(some: Mapping[Any, int], more: Mapping[Any, int]) -> dict[Any, int]:
+    """Add up, name by name."""
+    return {**some, **{name: some.get(name, 0) + amount for name, amount in more.items()}}
+
+
+def is_same_month(one: date, other: date) -> bool:
+    """Say whether both are in one month of one year."""
+    return (one.year, one.month) == (other.year, other.month)
+
+
+@frozen(kw_only=True)
 class Mark:
     """How far a tenant's ledger was looked through, and what it came to.
 
     `beyond`: facts behind the budget's seq, where none may be, when they were last looked for.
-    `days`: the endings of each day from `since` on, None = of every day.
+    `days`: the endings of each day from `since` on, None = of every day. `touched`: allowances that
+    facts named since they were judged. `was_at_end`: the ledger was judged to its end before.
     """
 
     seq: int = 0
@@ -159,6 +228,9 @@ class Mark:
     beyond: Sums = Sums()
     days: Mapping[date, Usage] = field(factory=dict)
     since: date | None = None
+    counted: Counted = Counted()
+    touched: frozenset[str] = frozenset()
+    was_at_end: bool = False
 
 
 @frozen(kw_only=True)
@@ -170,6 +242,7 @@ class Parts:
     held: int
     spent: int
     seq: int
+    spending: Spending = field(factory=Spending)
 
 
 @frozen
@@ -201,6 +274,7 @@ class Fold:
     sums: Sums = Sums()
     beyond: Sums = Sums()
     days: Mapping[date, Usage] = field(factory=dict)
+    counted: Counted = Counted()
 
 
 def windows(
@@ -232,12 +306,29 @@ def moved(mark: Mark, window: Window, fold: Fold) -> Mark:
     days = dict(mark.days)
     for day, usage in fold.days.items():
         days[day] = days.get(day, Usage()) + usage
-    sums = mark.sums + fold.sums
-    return evolve(mark, seq=window.until, sums=sums, beyond=fold.beyond, days=days)
+    return evolve(
+        mark,
+        seq=window.until,
+        sums=mark.sums + fold.sums,
+        beyond=fold.beyond,
+        days=days,
+        counted=mark.counted + fold.counted,
+        touched=mark.touched.union(fold.counted.used),
+    )
+
+
+def at_end(mark: Mark, judged: AbstractSet[str], *, days_agree: bool) -> Mark:
+    """Return the mark of a ledger that was judged to its end, with these allowances.
+
+    Days that agree are forgotten.
+    """
+    mark = evolve(mark, was_at_end=True, touched=mark.touched - judged)
+    return without_past_days(mark) if days_agree else mark
 
 
 def without_past_days(mark: Mark) -> Mark:
-    """Return the mark without days that are over: they agreed, and no ending is added to them."""
+    """Return the mark without days that are over: they agreed, and nothing is added to them."""
+    mark = evolve(mark, counted=mark.counted.of_last_month())
     if not mark.days:
         return mark
     kept = sorted(mark.days)[-2:]  # a clock that goes back over midnight adds to the day before
@@ -279,8 +370,13 @@ def ledger_row(tenant_id: str, budget: Parts | None, sums: Sums) -> Row:
 
 
 def judge_days(tenant_id: str, mark: Mark, usage: Mapping[date, Usage]) -> Iterator[Offence]:
-    """Yield the days, from the mark's `since` on, whose usage is not what ended on them."""
+    """Yield the days, from the mark's `since` on, whose usage is not what ended on them.
+
+    Where a clock went further back, what ended on those days is not known any more.
+    """
     for day in sorted({*usage, *mark.days}):
+        if mark.since is not None and day < mark.since:
+            continue
         shown, folded = usage.get(day), mark.days.get(day)
         if shown != folded:
             row: dict[str, Any] = {"tenant_id": tenant_id, "day": day.isoformat()}
@@ -288,3 +384,42 @@ def judge_days(tenant_id: str, mark: Mark, usage: Mapping[date, Usage]) -> Itera
                 row[name] = getattr(shown, name, None)
                 row[f"{name}_folded"] = getattr(folded, name, None)
             yield offence(USAGE, row)
+
+
+def judge_spending(account: Account, mark: Mark) -> Iterator[Offence]:
+    """Yield what is wrong with a budget's counters: their day, else what it and its month spend."""
+    if account.budget is None:
+        return
+    shown, folded = account.budget.spending, mark.counted.spending
+    row = {
+        "tenant_id": account.tenant_id,
+        "spend_day": shown.day.isoformat(),
+        "spend_day_folded": folded.day.isoformat(),
+        **dict.fromkeys(("day", "month", "spend", "spend_folded")),
+    }
+    if shown.day != folded.day:
+        yield offence(SPEND, row)
+        return
+    for name, period, spend, counted in (
+        ("day", shown.day.isoformat(), shown.day_spend, folded.day_spend),
+        ("month", f"{shown.day:%Y-%m}", shown.month_spend, folded.month_spend),
+    ):
+        if spend != counted:
+            yield offence(SPEND, {**row, name: period, "spend": spend, "spend_folded": counted})
+
+
+def judge_allowances(
+    tenant_id: str, mark: Mark, allowances: Mapping[str, Allowance], names: Iterable[str]
+) -> Iterator[Offence]:
+    """Yield those of these allowances that are over their limit, or not what their facts make."""
+    for name in sorted(names):
+        shown, folded = allowances.get(name), mark.counted.used.get(name, 0)
+        if shown is None or shown.used != folded or shown.used > shown.limit:
+            row = {
+                "tenant_id": tenant_id,
+                "allowance_id": name,
+                "used": None if shown is None else shown.used,
+                "used_folded": folded,
+                "spend_limit": None if shown is None else shown.limit,
+            }
+            yield offence(ALLOWANCES, row)

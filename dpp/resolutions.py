@@ -1,8 +1,8 @@
 """Resolutions: what an operator may do about a finding, decided by what stands under the locks.
 
-A finding is about a run or about a budget.
+A finding is about a run, about a budget, or about an allowance.
 
-    remedy    about a run                                  about a budget
+    remedy    about a run                                  about a budget or an allowance
     settle    ends it FAILED, at a cost within its reserve –
     void      ends it FAILED, at no cost                   –
     refold    –                                            the row is written anew from its facts
@@ -17,12 +17,23 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from dpp.auditing import CONSERVE, EQUAL_LEDGER, PARTS, UNRESOLVED, Offence, Parts, Sums
+from dpp.auditing import (
+    ALLOWANCES,
+    CONSERVE,
+    EQUAL_LEDGER,
+    PARTS,
+    SPEND,
+    UNRESOLVED,
+    Mark,
+    Offence,
+    Parts,
+)
 from dpp.money import ZERO, Micros
 from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import EndedRun, LiveRun
+from dpp.spending import Allowance
 
-OF_BUDGETS: Final = frozenset({CONSERVE, EQUAL_LEDGER, UNRESOLVED})
+OF_BUDGETS: Final = frozenset({CONSERVE, EQUAL_LEDGER, UNRESOLVED, SPEND})
 FAILURE: Final = Failure(ErrorCode.RESOLVED_BY_OPERATOR, "an operator ended this run")
 
 
@@ -43,7 +54,7 @@ class Void:
 
 @frozen
 class Refold:
-    """Write the budget row anew, from its facts."""
+    """Write the budget row, or the allowance, anew from its facts."""
 
 
 @frozen
@@ -83,14 +94,15 @@ class RunCase:
 class Case:
     """What stands: read under the budget lock, and that of the run's row.
 
-    `run`: where the finding is about one. `sums`: of all facts of the tenant, for a refold.
-    `offence`: what is still wrong, to be accepted.
+    `run`, `allowance`: where the finding is about one. `folded`: what all facts of the tenant come
+    to, for a refold. `offence`: what is still wrong, to be accepted.
     """
 
     invariant: str
     budget: Parts | None
     run: RunCase | None = None
-    sums: Sums = field(factory=Sums)
+    allowance: Allowance | None = None
+    folded: Mark = field(factory=Mark)
     offence: Offence | None = None
 
 
@@ -114,13 +126,21 @@ class Rewrite:
 
 
 @frozen
+class Recount:
+    """Write so what the allowance has used."""
+
+    old: Allowance
+    used: Micros
+
+
+@frozen
 class Leave:
     """Change nothing; None = nothing offends any more."""
 
     offence: Offence | None
 
 
-Decision: TypeAlias = EndRun | Rewrite | Leave
+Decision: TypeAlias = EndRun | Rewrite | Recount | Leave
 
 
 # ── why it is not done ───────────────────────────────────────────────────────────────────────────
@@ -183,16 +203,19 @@ def _end(cost: Micros, case: Case) -> EndRun | Unresolved:
     return EndRun(cost, is_lost=run.live is None)
 
 
-def _refold(case: Case) -> Rewrite | Unfit:
+def _refold(case: Case) -> Rewrite | Recount | Unfit:
+    if case.invariant == ALLOWANCES:
+        return _recount(case)
     if case.invariant not in OF_BUDGETS:
-        return Unfit("the finding is not about a budget row")
-    sums = case.sums
+        return Unfit("the finding is not about a budget row or an allowance")
+    sums = case.folded.sums
     new = Parts(
         deposited=sums.deposited,
         available=sums.available,
         held=sums.held,
         spent=sums.spent,
         seq=sums.top,
+        spending=case.folded.counted.spending,
     )
     if not sums.entries == sums.seqs == sums.top:
         return Unfit(
@@ -201,6 +224,21 @@ def _refold(case: Case) -> Rewrite | Unfit:
     if not _stands(new):
         return Unfit("the facts themselves come to less than nothing: adjust, then refold")
     return Rewrite(case.budget, new)
+
+
+def _recount(case: Case) -> Recount | Unfit:
+    allowance = case.allowance
+    if case.budget is None:  # nothing is locked
+        return Unfit("the tenant's budget row is gone: refold that first")
+    if allowance is None:
+        return Unfit("the tenant has no such allowance, and no refold makes one: accept it")
+    used = Micros(case.folded.counted.used.get(allowance.allowance_id, 0))
+    if not 0 <= used <= allowance.limit:
+        return Unfit(
+            "the facts come to more than the limit, or to less than nothing: accept it, or refold "
+            "when runs that end have returned enough"
+        )
+    return Recount(allowance, used)
 
 
 def _accept(case: Case) -> Leave | Unfit:
@@ -212,8 +250,13 @@ def _accept(case: Case) -> Leave | Unfit:
 
 def _stands(budget: Parts) -> bool:
     """Say whether the schema takes such a row."""
-    least = min(getattr(budget, name) for name in PARTS)
-    return least >= 0 and budget.available + budget.held + budget.spent == budget.deposited
+    spending = budget.spending
+    least = min(*(getattr(budget, name) for name in PARTS), spending.day_spend)
+    return (
+        least >= 0
+        and budget.available + budget.held + budget.spent == budget.deposited
+        and spending.month_spend >= spending.day_spend
+    )
 
 
 def evidence(asked: Resolving, decision: Decision) -> dict[str, object]:
@@ -228,6 +271,9 @@ def evidence(asked: Resolving, decision: Decision) -> dict[str, object]:
             return told | {"cost_micros": cost, "live_row": "put back" if is_lost else "as it was"}
         case Rewrite(old, new):
             return told | {"old": shown(old), "new": shown(new)}
+        case Recount(old, used):
+            kept = {"allowance_id": old.allowance_id, "spend_limit": old.limit}
+            return told | kept | {"old": {"used": old.used}, "new": {"used": used}}
         case Leave(None):
             return told | {"digest": None}
         case Leave(offence):
@@ -235,9 +281,17 @@ def evidence(asked: Resolving, decision: Decision) -> dict[str, object]:
             return told | {"digest": offence.digest, "offender": dict(offence.offender)}
 
 
-def shown(budget: Parts | None) -> dict[str, int] | None:
+def shown(budget: Parts | None) -> dict[str, object] | None:
     """Return a budget row as evidence."""
-    return None if budget is None else {name: getattr(budget, name) for name in (*PARTS, "seq")}
+    if budget is None:
+        return None
+    spending = budget.spending
+    return {
+        **{name: getattr(budget, name) for name in (*PARTS, "seq")},
+        "spend_day": spending.day.isoformat(),
+        "day_spend": spending.day_spend,
+        "month_spend": spending.month_spend,
+    }
 
 
 def is_same(asked: Resolving, resolution: dict[str, object]) -> bool:

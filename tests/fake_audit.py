@@ -10,7 +10,8 @@ from dpp import resources
 from dpp.findings import Audit, Verdict
 from dpp.runs import Status
 from dpp.settlement import Ending
-from tests.fake_rows import Rows, UsageRow, digest
+from dpp.spending import NEVER
+from tests.fake_rows import Rows, SubmissionRow, UsageRow, digest
 
 Offenders: TypeAlias = Iterator[dict[str, Any]]
 
@@ -86,10 +87,12 @@ def reserves_resolved(rows: Rows) -> Offenders:
 def rows_agree(rows: Rows) -> Offenders:
     for run_id, row in rows.submissions.items():
         live, ended = rows.live.get(run_id), rows.endings.get(run_id)
-        apart = live is not None and (live.max_cost, live.minimum_fee) != (
-            row.asked.max_cost,
-            row.minimum_fee,
-        )
+        apart = live is not None and (
+            live.max_cost,
+            live.minimum_fee,
+            live.budget_day,
+            live.allowance_id,
+        ) != (row.asked.max_cost, row.minimum_fee, row.budget_day, row.allowance_id)
         if apart or (ended is not None and not kind_agrees(ended.ending, row.minimum_fee)):
             yield {"run_id": str(run_id)}
 
@@ -148,6 +151,54 @@ def refunds_within_cost(rows: Rows) -> Offenders:
             yield {"tenant_id": tenant_id, "run_id": str(run_id), "cost": ended.ending.cost}
 
 
+def counted(rows: Rows) -> Iterator[tuple[SubmissionRow, int]]:
+    """Yield every reserve with what of it was not returned."""
+    for run_id, row in rows.submissions.items():
+        ended = rows.endings.get(run_id)
+        yield row, row.asked.max_cost - (0 if ended is None else ended.ending.returned)
+
+
+def spend_equals_facts(rows: Rows) -> Offenders:
+    for tenant_id, budget in rows.budgets.items():
+        ours = [(row, n) for row, n in counted(rows) if row.asked.tenant_id == tenant_id]
+        shown = budget.spending
+        _, last = max(((row.seq, row.budget_day) for row, _ in ours), default=(0, NEVER))
+        row = {
+            "tenant_id": tenant_id,
+            "spend_day": shown.day.isoformat(),
+            "spend_day_folded": last.isoformat(),
+            **dict.fromkeys(("day", "month", "spend", "spend_folded")),
+        }
+        if shown.day != last:
+            yield row
+            continue
+        for name, form, spend in (
+            ("day", "%Y-%m-%d", shown.day_spend),
+            ("month", "%Y-%m", shown.month_spend),
+        ):
+            period = f"{last:{form}}"
+            folded = sum(n for one, n in ours if f"{one.budget_day:{form}}" == period)
+            if spend != folded:
+                yield {**row, name: period, "spend": spend, "spend_folded": folded}
+
+
+def allowances_equal_facts(rows: Rows) -> Offenders:
+    folded: Counter[str] = Counter()
+    for row, amount in counted(rows):
+        if row.allowance_id is not None:
+            folded[row.allowance_id] += amount
+    for name in sorted({*rows.allowances, *folded}):
+        shown = rows.allowances.get(name)
+        if shown is None or shown.used != folded[name] or shown.used > shown.limit:
+            yield {
+                "tenant_id": rows.keys[name].tenant_id,
+                "allowance_id": name,
+                "used": shown and shown.used,
+                "used_folded": folded[name],
+                "spend_limit": shown and shown.limit,
+            }
+
+
 INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "01_budgets_conserve": budgets_conserve,
     "02_budgets_equal_ledger": budgets_equal_ledger,
@@ -160,4 +211,6 @@ INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "09_usage_equals_endings": usage_equals_endings,
     "10_totals_conserve": totals_conserve,
     "11_refunds_within_cost": refunds_within_cost,
+    "12_spend_equals_facts": spend_equals_facts,
+    "13_allowances_equal_facts": allowances_equal_facts,
 }

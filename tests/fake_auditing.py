@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from dpp import auditing
-from dpp.auditing import Account, Fold, Mark, Offence, Parts, Sums, Usage, Window
+from dpp.auditing import Account, Counted, Fold, Mark, Offence, Parts, Sums, Usage, Window
 from dpp.findings import AuditedPage, Finding
 from tests import fake_audit
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dpp.ledger import Entry
+    from dpp.spending import Allowance
     from tests.fake_rows import Rows
 
 OF_RUNS = ("04", "05", "06", "07", "08", "11")
@@ -83,11 +84,16 @@ def inspect(
     for here in reached:
         mark = now.get(here.tenant_id) or marks.get(here.tenant_id, Mark())
         offences += auditing.judge_budget(here, mark)
-        if here.tenant_id in now and here.budget is not None:
-            wrong = list(auditing.judge_days(here.tenant_id, mark, usage(rows, here, mark)))
-            offences += wrong
-            if not wrong:
-                now[here.tenant_id] = auditing.without_past_days(mark)
+        if here.budget is None or mark.beyond.entries:
+            continue
+        wrong = list(auditing.judge_spending(here, mark))
+        if here.tenant_id in now:
+            wrong += auditing.judge_days(here.tenant_id, mark, usage(rows, here, mark))
+            shown = allowances(rows, here.tenant_id)
+            names = {*shown, *mark.counted.used}
+            offences += auditing.judge_allowances(here.tenant_id, mark, shown, names)
+            now[here.tenant_id] = auditing.at_end(mark, names, days_agree=not wrong)
+        offences += wrong
     asked = set(runs)
     offences += [one for one in of_runs(rows) if one.subject in asked]
     return now, offences
@@ -142,8 +148,15 @@ def account(rows: Rows, tenant_id: str) -> Account:
     row = rows.budgets.get(tenant_id)
     if row is None:
         return Account(tenant_id, None)
-    names = (*auditing.PARTS, "seq")
+    names = (*auditing.PARTS, "seq", "spending")
     return Account(tenant_id, Parts(**{name: getattr(row, name) for name in names}))
+
+
+def allowances(rows: Rows, tenant_id: str) -> dict[str, Allowance]:
+    """Return the allowances of a tenant."""
+    return {
+        name: one for name, one in rows.allowances.items() if rows.keys[name].tenant_id == tenant_id
+    }
 
 
 def fold(rows: Rows, window: Window) -> Fold:
@@ -166,7 +179,27 @@ def fold(rows: Rows, window: Window) -> Fold:
         sums=sums(fact for fact in facts if fact.seq <= window.until),
         beyond=sums(fact for fact in facts if window.whole and fact.seq > window.until),
         days=days,
+        counted=counted(
+            rows, window.tenant_id, [fact for fact in facts if fact.seq <= window.until]
+        ),
     )
+
+
+def counted(rows: Rows, tenant_id: str, facts: Iterable[Entry]) -> Counted:
+    """Add up what reserves count, less what was returned."""
+    total = Counted()
+    for fact in facts:
+        row = None if fact.run_id is None else rows.submissions.get(fact.run_id)
+        if row is None or row.asked.tenant_id != tenant_id or fact.kind == "refund":
+            continue
+        amount = fact.amount if fact.kind == "reserve" else -(fact.returned or 0)
+        total += Counted(
+            seq=fact.seq if fact.kind == "reserve" else 0,
+            day=row.budget_day,
+            days={row.budget_day: amount},
+            used={} if row.allowance_id is None else {row.allowance_id: amount},
+        )
+    return total
 
 
 def sums(facts: Iterable[Entry]) -> Sums:

@@ -8,8 +8,9 @@ from uuid import UUID
 from attrs import evolve
 
 from dpp import resolutions, settlement
+from dpp.auditing import Mark
 from dpp.findings import FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
-from dpp.resolutions import FAILURE, Case, EndRun, Leave, Resolving, Rewrite, RunCase
+from dpp.resolutions import FAILURE, Case, EndRun, Leave, Recount, Resolving, Rewrite, RunCase
 from dpp.runs import Status
 from tests import fake_auditing
 from tests.fake_rows import BudgetRow, LiveRow
@@ -44,7 +45,10 @@ def resolve(rows: Rows, asked: Resolving, now: datetime) -> ResolveOutcome:
                 held=new.held,
                 spent=new.spent,
                 seq=new.seq,
+                spending=new.spending,
             )
+        case Recount(old, used):
+            rows.allowances[old.allowance_id] = evolve(old, used=used)
         case Leave():
             pass
         case refused:
@@ -60,11 +64,17 @@ def resolve(rows: Rows, asked: Resolving, now: datetime) -> ResolveOutcome:
 def case(rows: Rows, finding: Finding) -> Case:
     """Read what a remedy is decided by."""
     tenant_id = str(finding.tenant_id)
+    ledger = rows.ledger(tenant_id)
+    allowance_id = finding.subject.removeprefix(f"{tenant_id} ")
     return Case(
         invariant=finding.invariant,
         budget=fake_auditing.account(rows, tenant_id).budget,
         run=run_case(rows, finding),
-        sums=fake_auditing.sums(rows.ledger(tenant_id)),
+        allowance=fake_auditing.allowances(rows, tenant_id).get(allowance_id),
+        folded=Mark(
+            sums=fake_auditing.sums(ledger),
+            counted=fake_auditing.counted(rows, tenant_id, ledger),
+        ),
         offence=fake_auditing.of_finding(rows, finding.invariant, finding.subject),
     )
 
@@ -98,6 +108,8 @@ def end_run(rows: Rows, finding: Finding, cost: Micros, now: datetime, *, is_los
             timebox_s=row.asked.timebox_s,
             priority=row.asked.priority,
             pack_type=row.asked.pack_type,
+            budget_day=row.budget_day,
+            allowance_id=row.allowance_id,
         )
     live = rows.live[run_id]
     live.quarantined = False

@@ -1,23 +1,28 @@
 """The auditor's looks: a page of what moved, in one snapshot; and again under the lock, to be sure.
 
 Runs are asked by the invariants of `sql/audit/` themselves, behind tables that are cut down to
-those a window touches; budgets and usage by the sums of `dpp.auditing`.
+those a window touches; budgets, usage and allowances by the sums of `dpp.auditing`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from aiosql.adapters.asyncpg import AsyncPGAdapter
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from dpp import auditing, resources
 from dpp.admission import Busy
-from dpp.auditing import Account, Fold, Mark, Offence, Parts, Sums, Usage, Window
+from dpp.auditing import Account, Counted, Fold, Mark, Offence, Parts, Sums, Usage, Window
 from dpp.findings import AuditedPage, Finding
+from dpp.money import Micros
+from dpp.spending import NEVER, Allowance, Spending
 from dpp.store import audits
 from dpp.store.audits import Invariant, invariants
 from dpp.store.connections import Connection
@@ -38,10 +43,13 @@ OF_TENANTS = frozenset({
     auditing.UNRESOLVED,
     auditing.USAGE,
     auditing.TOTALS,
+    auditing.SPEND,
+    auditing.ALLOWANCES,
 })  # fmt: skip
 LAST = 2**63 - 1
 WHOLE_FACTS = 200_000  # that one statement looks through: a second or two of the five that it has
 LIVE_MAX = 20_000  # live rows that one page counts: those of a longer queue are the whole audit's
+ALLOWANCES_MAX = 5_000  # of a tenant that one page judges, and of tenants that are new to it
 
 
 @frozen
@@ -125,14 +133,16 @@ async def open_findings(
         if row is None and not wait:
             return Busy()
         here = Account(tenant_id, None if row is None else parts(row))
-        marks, runs = {tenant_id: mark}, [one for one in offences if "run_id" in one.offender]
+        marks = {tenant_id: mark}
         wanted: list[Window] = []
         reached: list[Account] = []
-        if len(runs) < len(offences):  # its mark was at the end when the budget was judged
+        if any(
+            "run_id" not in one.offender for one in offences
+        ):  # its mark was at the end when the budget was judged
             until = mark.seq if here.budget is None else max(mark.seq, here.budget.seq)
             wanted, reached = [Window(tenant_id, mark.seq, until, whole=True)], [here]
         asked = {one.key: finding_id for one, finding_id in zip(offences, finding_ids, strict=True)}
-        again = (await Look(marks, runs).inspect(connection, wanted, reached)).offences
+        again = (await Look(marks, offences).inspect(connection, wanted, reached)).offences
         sure = await unknown(connection, [one for one in again if one.key in asked])
         if sure:
             await queries.open_findings.fetch_one(
@@ -157,10 +167,10 @@ def evidence(one: Offence) -> dict[str, Any]:
 
 @define
 class Look:
-    """One look at some windows; `runs`: offences whose runs are looked at beside those touched."""
+    """One look at some windows, and at what earlier offences were about, whatever is touched."""
 
     marks: Mapping[str, Mark]
-    runs: Sequence[Offence] = field(factory=list)
+    earlier: Sequence[Offence] = field(factory=list)
 
     async def inspect(
         self, connection: Connection, wanted: Sequence[Window], reached: Sequence[Account]
@@ -173,42 +183,38 @@ class Look:
             )
             for window in wanted
         }
-        offences = [
-            one
-            for account in reached
-            for one in auditing.judge_budget(
-                account, marks.get(account.tenant_id) or self._mark(account.tenant_id)
-            )
-        ]
-        whole = {account.tenant_id for account in reached if account.budget is not None}
-        ended = {  # what lies beyond the end has been told by now
-            name: mark for name, mark in marks.items() if name in whole and not mark.beyond.entries
+        here = {
+            one.tenant_id: marks.get(one.tenant_id) or self._mark(one.tenant_id) for one in reached
         }
-        usage = await self._judge_days(connection, ended)
-        offences += usage
-        wrong = {one.tenant_id for one in usage}
-        for name, mark in ended.items():
-            marks[name] = mark if name in wrong else auditing.without_past_days(mark)
+        offences = [one for of in reached for one in auditing.judge_budget(of, here[of.tenant_id])]
+        whole = [  # what lies beyond the end has been told by now
+            of for of in reached if of.budget is not None and not here[of.tenant_id].beyond.entries
+        ]
+        of_days = [one for of in whole for one in auditing.judge_spending(of, here[of.tenant_id])]
+        ended = {of.tenant_id: marks[of.tenant_id] for of in whole if of.tenant_id in marks}
+        of_days += await self._judge_days(connection, ended)
+        offences += of_days
+        asked = {name: self._asked(mark) for name, mark in ended.items()}
+        offences += await self._judge_allowances(connection, ended, asked)
         offences += await self._judge_runs(connection, wanted)
-        here = {name: marks.get(name) or self._mark(name) for name in whole}
-        offences += await self._judge_live(connection, here)
+        live = {of.tenant_id: here[of.tenant_id] for of in whole}
+        offences += await self._judge_live(connection, live)
+        wrong = {one.tenant_id for one in of_days}
+        for name, mark in ended.items():
+            marks[name] = auditing.at_end(mark, asked[name], days_agree=name not in wrong)
         return Inspected(marks, tuple({one.key: one for one in offences}.values()))
 
     def _mark(self, tenant_id: str) -> Mark:
         return self.marks.get(tenant_id) or Mark()
 
     async def _fold(self, connection: Connection, wanted: Sequence[Window]) -> dict[str, Fold]:
-        sums = dict.fromkeys((one.tenant_id for one in wanted), Sums())
-        beyond, days = dict(sums), {one.tenant_id: dict[date, Usage]() for one in wanted}
         if not wanted:
             return {}
-        pieces = bounds(wanted)
-        lasts = [LAST if one.whole else one.until for one in wanted]
-        for row in await queries.audit_windows.fetch(connection, lasts=lasts, **pieces):
-            (beyond if row["beyond"] else sums)[row["tenant_id"]] = sums_of(row)
-        for row in await queries.audit_days.fetch(connection, **pieces):
+        folds = await add_up(connection, wanted)
+        days = {one.tenant_id: dict[date, Usage]() for one in wanted}
+        for row in await queries.audit_days.fetch(connection, **bounds(wanted)):
             days[row["tenant_id"]][row["day"]] = usage_of(row)
-        return {name: Fold(sums=sums[name], beyond=beyond[name], days=days[name]) for name in sums}
+        return {name: evolve(folds[name], days=days[name]) for name in folds}
 
     async def _judge_days(self, connection: Connection, marks: Mapping[str, Mark]) -> list[Offence]:
         if not marks:
@@ -225,14 +231,38 @@ class Look:
             for one in auditing.judge_days(tenant_id, mark, shown[tenant_id])
         ]
 
+    def _asked(self, mark: Mark) -> set[str]:
+        """Return the allowances to judge: what does not fit has its turn in the next pass."""
+        named = (one.offender.get("allowance_id") for one in self.earlier)
+        return {*islice(mark.touched, ALLOWANCES_MAX), *filter(None, named)}
+
+    async def _judge_allowances(
+        self, connection: Connection, marks: Mapping[str, Mark], asked: Mapping[str, set[str]]
+    ) -> list[Offence]:
+        """Compare allowances with their facts: those asked for, and at the first look all.
+
+        Nothing but a reserve or an ending moves one; a hand that did is found when it is touched,
+        and within a day.
+        """
+        new = [name for name, mark in marks.items() if not mark.was_at_end]
+        shown = await read_allowances(connection, set().union(*asked.values()), new)
+        return [
+            one
+            for name, names in asked.items()
+            for one in auditing.judge_allowances(
+                name, marks[name], shown.get(name, {}), {*names, *shown.get(name, {})}
+            )
+        ]
+
     async def _judge_runs(self, connection: Connection, wanted: Sequence[Window]) -> list[Offence]:
-        if not wanted and not self.runs:
+        runs = [one for one in self.earlier if "run_id" in one.offender]
+        if not wanted and not runs:
             return []
         rows = await of_runs().fetch(
             connection,
             **bounds(wanted),
-            run_tenants=[one.tenant_id for one in self.runs],
-            run_ids=[UUID(one.subject) for one in self.runs],
+            run_tenants=[one.tenant_id for one in runs],
+            run_ids=[UUID(one.subject) for one in runs],
         )
         return [offence(row) for row in rows]
 
@@ -243,7 +273,7 @@ class Look:
         """
         room, names = LIVE_MAX, []
         for name, mark in marks.items():
-            if mark.sums.unresolved <= room and not mark.beyond.entries:
+            if mark.sums.unresolved <= room:
                 room -= mark.sums.unresolved
                 names.append(name)
         rows = await queries.audit_live.fetch(connection, tenant_ids=names) if names else ()
@@ -277,31 +307,60 @@ async def lost_runs(connection: Connection, tenant_id: str, until: int) -> list[
     return []
 
 
-async def fold(connection: Connection, tenant_id: str) -> tuple[int, Sums]:
-    """Add up the facts that stand by now; returns up to which, and what they add up to.
+async def fold(connection: Connection, tenant_id: str) -> Mark:
+    """Add up the facts that stand by now, usage left out.
 
     They do not change any more, so that takes no lock; and it goes piece by piece, so that a ledger
     may be as long as it likes.
     """
-    sums, after = Sums(), 0
+    mark = Mark()
     while True:
         row = await queries.ledger_piece.fetch_one(
-            connection, tenant_id=tenant_id, after=after, facts=WHOLE_FACTS
+            connection, tenant_id=tenant_id, after=mark.seq, facts=WHOLE_FACTS
         )
         if row is None or row["last"] is None:
-            return after, sums
-        sums, after = (
-            sums + await sums_between(connection, tenant_id, after, row["last"]),
-            row["last"],
+            return mark
+        mark = await further(connection, tenant_id, mark, row["last"])
+
+
+async def further(connection: Connection, tenant_id: str, mark: Mark, until: int) -> Mark:
+    """Add up the facts behind a mark, up to `until`; usage left out."""
+    window = Window(tenant_id, mark.seq, until, whole=False)
+    folds = await add_up(connection, [window])
+    return auditing.moved(mark, window, folds[tenant_id])
+
+
+async def add_up(connection: Connection, wanted: Sequence[Window]) -> dict[str, Fold]:
+    """Add up windows, one a tenant; usage left out."""
+    sums = dict.fromkeys((one.tenant_id for one in wanted), Sums())
+    beyond, counted = dict(sums), dict.fromkeys(sums, Counted())
+    pieces = bounds(wanted)
+    lasts = [LAST if one.whole else one.until for one in wanted]
+    for row in await queries.audit_windows.fetch(connection, lasts=lasts, **pieces):
+        (beyond if row["beyond"] else sums)[row["tenant_id"]] = sums_of(row)
+    rows = await queries.audit_counted.fetch(connection, **pieces)
+    for name, of_tenant in groupby(rows, key=itemgetter("tenant_id")):
+        counted[name] = counted_of(of_tenant)
+    return {
+        name: Fold(sums=sums[name], beyond=beyond[name], counted=counted[name]) for name in sums
+    }
+
+
+async def read_allowances(
+    connection: Connection, allowance_ids: Iterable[str], tenant_ids: Sequence[str] = ()
+) -> dict[str, dict[str, Allowance]]:
+    """Return these allowances, and some of all that these tenants have, by tenant and id."""
+    asked = list(allowance_ids)
+    shown: dict[str, dict[str, Allowance]] = {}
+    if not asked and not tenant_ids:
+        return shown
+    for row in await queries.audit_allowances.fetch(
+        connection, allowance_ids=asked, tenant_ids=list(tenant_ids), most=ALLOWANCES_MAX
+    ):
+        shown.setdefault(row["tenant_id"], {})[row["allowance_id"]] = Allowance(
+            row["allowance_id"], Micros(row["spend_limit"]), Micros(row["used"])
         )
-
-
-async def sums_between(connection: Connection, tenant_id: str, after: int, last: int) -> Sums:
-    """Add up the facts of one tenant behind `after`, up to `last`."""
-    row = await queries.audit_windows.fetch_one(
-        connection, tenant_ids=[tenant_id], afters=[after], untils=[last], lasts=[last]
-    )
-    return Sums() if row is None else sums_of(row)
+    return shown
 
 
 async def of_tenant(connection: Connection, tenant_id: str, invariant: str) -> list[Offence]:
@@ -345,13 +404,26 @@ def account(row: Row) -> Account:
 
 def parts(row: Row) -> Parts:
     """Read a budget row."""
-    return Parts(**{name: row[name] for name in (*auditing.PARTS, "seq")})
+    spending = Spending(row["spend_day"], Micros(row["day_spend"]), Micros(row["month_spend"]))
+    return Parts(**{name: row[name] for name in (*auditing.PARTS, "seq")}, spending=spending)
 
 
 def sums_of(row: Row) -> Sums:
     """Read what facts add up to."""
     names = ("deposited", "held", "spent", "entries", "seqs", "top", "unresolved")
     return Sums(**{name: row[name] for name in names})
+
+
+def counted_of(rows: Iterable[Row]) -> Counted:
+    """Read what reserves count, by day and by allowance."""
+    seq, last, days, used = 0, NEVER, Counter[date](), Counter[str]()
+    for row in rows:
+        days[row["budget_day"]] += row["amount"]
+        if row["allowance_id"] is not None:
+            used[row["allowance_id"]] += row["amount"]
+        if (row["seq"] or 0) > seq:
+            seq, last = row["seq"], row["budget_day"]
+    return Counted(seq=seq, day=last, days=dict(days), used=dict(used))
 
 
 def usage_of(row: Row) -> Usage:

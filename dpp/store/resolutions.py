@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dpp import auditing, resolutions, settlement
 from dpp.admission import Busy
-from dpp.auditing import Offence, Sums
+from dpp.auditing import ALLOWANCES, Mark, Offence
 from dpp.findings import Finding, FindingUnknown, Resolved, ResolvedAlready, ResolveOutcome
 from dpp.money import Micros
 from dpp.resolutions import (
@@ -19,14 +19,25 @@ from dpp.resolutions import (
     Decision,
     EndRun,
     Leave,
+    Recount,
     Refold,
     Resolving,
     Rewrite,
     RunCase,
 )
 from dpp.runs import Status
+from dpp.spending import Allowance
 from dpp.store import audits, endings
-from dpp.store.auditing import LAST, OF_TENANTS, of_runs, of_tenant, offence, parts, sums_between
+from dpp.store.auditing import (
+    LAST,
+    OF_TENANTS,
+    further,
+    of_runs,
+    of_tenant,
+    offence,
+    parts,
+    read_allowances,
+)
 from dpp.store.audits import invariants
 from dpp.store.connections import Connection
 from dpp.store.findings import quoted
@@ -41,11 +52,11 @@ async def get_finding(connection: Connection, finding_id: UUID) -> Finding | Non
 
 
 async def resolve_finding(
-    connection: Connection, asked: Resolving, folded: tuple[int, Sums], *, wait: bool
+    connection: Connection, asked: Resolving, folded: Mark, *, wait: bool
 ) -> ResolveOutcome | Busy:
     """Resolve a finding. Asked again with the same words it answers the same.
 
-    `folded`: up to which fact the tenant's ledger was added up before, without a lock, and to what.
+    `folded`: what the tenant's ledger was added up to before, without a lock.
     """
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
     async with transaction(connection, "resolve"):
@@ -64,7 +75,7 @@ async def resolve_finding(
             same = resolutions.is_same(asked, dict(finding.resolution))
             return Resolved(finding, frozen, again=True) if same else ResolvedAlready(finding)
         decided = resolutions.decide(asked.remedy, case)
-        if not isinstance(decided, EndRun | Rewrite | Leave):
+        if not isinstance(decided, EndRun | Rewrite | Recount | Leave):
             return decided
         await carry_out(connection, finding, decided, budget)
         thawed = await close(connection, asked, finding, decided)
@@ -78,22 +89,23 @@ async def read_case(
     asked: Resolving,
     finding: Finding,
     budget: Row | None,
-    folded: tuple[int, Sums],
+    folded: Mark,
 ) -> Case:
     """Lock the run of the finding, and read what the remedy is decided by."""
     run_id = run_of(finding)
     run = None if run_id is None else await read_run(connection, finding, run_id, budget)
-    sums, found = Sums(), None
+    allowance, found = None, None
     if isinstance(asked.remedy, Refold) and finding.tenant_id is not None:
-        after, sums = folded
-        sums += await sums_between(connection, finding.tenant_id, after, LAST)
+        folded = await further(connection, finding.tenant_id, folded, LAST)
+        allowance = await read_allowance(connection, finding, finding.tenant_id)
     if isinstance(asked.remedy, Accept):
         found = await still_wrong(connection, finding)
     return Case(
         invariant=finding.invariant,
         budget=None if budget is None else parts(budget),
         run=run,
-        sums=sums,
+        allowance=allowance,
+        folded=folded,
         offence=found,
     )
 
@@ -113,6 +125,17 @@ async def read_run(
         live=rows.live.get(run_id),
         ended=None if ended is None else endings.ended_run(ended),
     )
+
+
+async def read_allowance(
+    connection: Connection, finding: Finding, tenant_id: str
+) -> Allowance | None:
+    """Read the allowance of a finding that is about one; the tenant's budget is locked."""
+    if finding.invariant != ALLOWANCES:
+        return None
+    allowance_id = finding.subject.removeprefix(f"{tenant_id} ")
+    shown = await read_allowances(connection, [allowance_id])
+    return shown.get(tenant_id, {}).get(allowance_id)
 
 
 async def still_wrong(connection: Connection, finding: Finding) -> Offence | None:
@@ -144,12 +167,25 @@ async def carry_out(
             assert budget is not None
             await end_run(connection, finding, cost, budget, is_lost=is_lost)
         case Rewrite(old, new):
-            values = {name: getattr(new, name) for name in (*auditing.PARTS, "seq")}
             row = await queries.rewrite_budget.fetch_one(
-                connection, tenant_id=finding.tenant_id, was_there=old is not None, **values
+                connection,
+                tenant_id=finding.tenant_id,
+                was_there=old is not None,
+                **{name: getattr(new, name) for name in (*auditing.PARTS, "seq")},
+                spend_day=new.spending.day,
+                day_spend=new.spending.day_spend,
+                month_spend=new.spending.month_spend,
             )
             if row is None:
                 raise NotCommitted("the budget row came back meanwhile")
+        case Recount(old, used):
+            row = await queries.rewrite_allowance.fetch_one(
+                connection,
+                tenant_id=finding.tenant_id,
+                allowance_id=old.allowance_id,
+                used=used,
+            )
+            assert row is not None, "allowances are never deleted"
         case Leave():
             pass
 
@@ -193,5 +229,5 @@ def run_of(finding: Finding) -> UUID | None:
         return None
     try:
         return UUID(finding.subject)
-    except ValueError:  # a tenant, or a day of one
+    except ValueError:  # a tenant, or a day, a month or an allowance of one
         return None

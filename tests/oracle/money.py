@@ -33,6 +33,16 @@ accounts as (
 )
 """  # noqa: E501
 
+# What each reserve took and did not give back.
+KEPT = """
+with kept as (
+  select s.tenant_id, s.seq, s.budget_day, s.allowance_id,
+         s.max_cost - (select coalesce(sum(e.returned), 0) from dpp.endings e
+                        where e.run_id = s.run_id and e.tenant_id = s.tenant_id) as amount
+    from dpp.submissions s
+)
+"""
+
 CHECKS: dict[str, str] = {
     "M1 what came in is there, per tenant": MOVES  # noqa: S608
     + """
@@ -181,10 +191,59 @@ CHECKS: dict[str, str] = {
                                 max_cost, split_part(policy, '/', 3)::numeric)
     """,  # noqa: E501
     "a live row carries what was submitted": """
-    select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type from dpp.live_runs
+    select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type, budget_day, allowance_id
+      from dpp.live_runs
     except
-    select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type from dpp.submissions
+    select run_id, tenant_id, max_cost, minimum_fee, timebox_s, priority, pack_type, budget_day, allowance_id
+      from dpp.submissions
     """,  # noqa: E501
+    "spend counts on the day of the last reserve": """
+    select tenant_id, spend_day, last_day
+      from dpp.budgets
+      left join lateral (select budget_day as last_day from dpp.submissions s
+                          where s.tenant_id = budgets.tenant_id order by seq desc fetch first row only) as s on true
+     where spend_day <> coalesce(last_day, date 'epoch')
+    """,  # noqa: E501
+    "spend of the last day is what its reserves kept": KEPT  # noqa: S608
+    + """
+    select b.tenant_id, b.spend_day, b.day_spend, sum(k.amount) as kept
+      from dpp.budgets b
+      left join kept k on k.tenant_id = b.tenant_id and k.budget_day = b.spend_day
+     group by b.tenant_id
+    having b.day_spend <> coalesce(sum(k.amount), 0)
+    """,
+    "spend of the last month is what its reserves kept": KEPT  # noqa: S608
+    + """
+    select b.tenant_id, b.spend_day, b.month_spend, sum(k.amount) as kept
+      from dpp.budgets b
+      left join kept k on k.tenant_id = b.tenant_id
+                      and extract(year from k.budget_day) = extract(year from b.spend_day)
+                      and extract(month from k.budget_day) = extract(month from b.spend_day)
+     group by b.tenant_id
+    having b.month_spend <> coalesce(sum(k.amount), 0)
+    """,
+    "no reserve counts on a day before that of an earlier one": """
+    select tenant_id, seq, budget_day, before
+      from (select tenant_id, seq, budget_day,
+                   lag(budget_day) over (partition by tenant_id order by seq) as before
+              from dpp.submissions) as days
+     where budget_day < before
+    """,
+    "an allowance has used what its reserves kept": KEPT  # noqa: S608
+    + """
+    (select tenant_id, allowance_id, used from dpp.allowances where used <> 0
+     except
+     select tenant_id, allowance_id, sum(amount) from kept group by tenant_id, allowance_id)
+    union all
+    (select tenant_id, allowance_id, sum(amount) from kept
+      where allowance_id is not null group by tenant_id, allowance_id
+     except
+     select tenant_id, allowance_id, used from dpp.allowances)
+    """,
+    "no allowance is over its limit, or below nothing": """
+    select tenant_id, allowance_id, used, spend_limit from dpp.allowances
+     where used < 0 or used > spend_limit
+    """,
     "usage of a day is what ended on it": """
     (select tenant_id, day, runs, completed, failed, cost, reserved from dpp.usage_days
      except all

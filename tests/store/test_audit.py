@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from dpp.claims import Seen
 from dpp.leases import Lapse
@@ -23,7 +23,7 @@ from dpp.store.audits import invariants
 from tests.oracle import money
 from tests.oracle.money import Memory, violations
 from tests.store.contract import REFUSED, seen, spend_attempts
-from tests.store.examples import DOLLAR, STORE_PLANS, posting, submission
+from tests.store.examples import DOLLAR, STORE_PLANS, new_key, posting, submission
 from tests.store.steps import ALL, begin, create, end_one, make_tenant, settle, take_lease
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ OF_ACME = "where tenant_id = 'acme'"
 COMPLETED = "(select run_id from dpp.endings where status = 'COMPLETED' order by seq limit 1)"
 QUEUED = "(select run_id from dpp.live_runs where lease_id is null order by run_id limit 1)"
 LOST = "(select run_id from dpp.endings where error_code = 'lost_lease')"
+CAPPED = "(select run_id from dpp.submissions where allowance_id is not null order by seq limit 1)"
 REFUSED_RUN = "(select run_id from dpp.endings where error_code = 'pack_refused' and cost > 0)"
 
 
@@ -120,9 +121,9 @@ BREAKS = [
     Break(
         "a run that is both",
         "insert into dpp.live_runs (run_id, tenant_id, available_at, expires_at, max_cost,"
-        " minimum_fee, timebox_s, priority, pack_type)"
+        " minimum_fee, timebox_s, priority, pack_type, budget_day)"
         " select run_id, tenant_id, now(), now(), max_cost, minimum_fee, timebox_s, priority,"
-        f" pack_type from dpp.submissions where run_id = {COMPLETED}",
+        f" pack_type, budget_day from dpp.submissions where run_id = {COMPLETED}",
         "04",
         "M5 a reserve",
     ),
@@ -178,6 +179,24 @@ BREAKS = [
     Break(
         "a live run with another fee",
         f"update dpp.live_runs set minimum_fee = minimum_fee + 1 where run_id = {QUEUED}",
+        "06",
+        "a live row",
+    ),
+    Break(
+        "a live run that would count back on another day",
+        f"update dpp.live_runs set budget_day = budget_day - 1 where run_id = {QUEUED}",
+        "06",
+        "a live row",
+    ),
+    Break(
+        "a live run that would give back to no allowance",
+        "update dpp.live_runs set allowance_id = null where allowance_id is not null",
+        "06",
+        "a live row",
+    ),
+    Break(
+        "a live run that would give back to an allowance",
+        f"update dpp.live_runs set allowance_id = 'capped' where run_id = {QUEUED}",
         "06",
         "a live row",
     ),
@@ -311,6 +330,75 @@ BREAKS = [
         "11",
         "M10",
     ),
+    # 12: what a day and a month spend
+    Break(
+        "a reserve that its day did not count",
+        f"update dpp.budgets set day_spend = day_spend - 1 {OF_ACME}",
+        "12",
+        "spend of the last day",
+    ),
+    Break(
+        "a month that counted something twice",
+        f"update dpp.budgets set month_spend = month_spend + 1 {OF_ACME}",
+        "12",
+        "spend of the last month",
+    ),
+    Break(
+        "a day of which nobody reserved anything",
+        f"update dpp.budgets set spend_day = spend_day + 1 {OF_ACME}",
+        "12",
+        "spend counts on",
+    ),
+    Break(
+        "a reserve that was moved to a day before",
+        f"update dpp.submissions set budget_day = budget_day - 1 where run_id = {CAPPED}",
+        "12",
+        "no reserve counts",
+    ),
+    Break(
+        "a reserve that was moved to a month to come",
+        f"update dpp.submissions set budget_day = budget_day + 40 where run_id = {COMPLETED}",
+        "12",
+        "no reserve counts",
+    ),
+    # 13: what an allowance has used
+    Break(
+        "an allowance that forgot a reserve",
+        "update dpp.allowances set used = used - 1 where allowance_id = 'capped'",
+        "13",
+        "an allowance has",
+    ),
+    Break(
+        "an allowance that counted what nobody reserved",
+        "update dpp.allowances set used = 1 where allowance_id = 'unused'",
+        "13",
+        "an allowance has",
+    ),
+    Break(
+        "an allowance that is gone",
+        "delete from dpp.allowances where allowance_id = 'capped'",
+        "13",
+        "an allowance has",
+    ),
+    Break(
+        "an allowance of another tenant's",
+        "update dpp.allowances set tenant_id = 'other' where allowance_id = 'capped'",
+        "13",
+        "an allowance has",
+    ),
+    Break(
+        "a reserve that was moved to another allowance",
+        f"update dpp.submissions set allowance_id = 'unused' where run_id = {CAPPED}",
+        "13",
+        "an allowance has",
+    ),
+    Break(
+        "an allowance that used more than it may",
+        "update dpp.allowances set spend_limit = used - 1 where allowance_id = 'capped'",
+        "13",
+        "no allowance",
+        (("allowances", "allowances_amount"),),
+    ),
     # the second judge's alone
     Break(
         "a refund of which nobody said why",
@@ -373,9 +461,14 @@ async def make_busy(store: PostgresStore) -> None:
     costly = await settle(store, cost=DOLLAR // 2)
     refund = posting(DOLLAR // 4, "back", kind=Kind.REFUND, run_id=costly)
     assert isinstance(await store.post_transfer(refund), Posted)
+    for key_id in ("capped", "unused"):
+        key = evolve(new_key(key_id, "acme"), spend_limit=Micros(3 * DOLLAR))
+        await store.create_key(key, operator="ops")
+    await end_one(store, await begin(store, lease, key_id="capped"))
     await begin(store, lease)
     await create(store)
     await create(store, "other")
+    await create(store, key_id="capped")
 
 
 async def break_it(admin: Session, one: Break) -> None:
@@ -408,7 +501,8 @@ class TestOnSharedDatabase:
 
         assert await found_by_both(store, admin) == (set(), set())
         assert (await store.audit()).ok
-        statuses = {run.status for run in await store.list_runs("acme", before=None, limit=ALL)}
+        page = await store.list_runs("acme", before=None, limit=ALL)
+        statuses = {run.status for run in page.runs}
         assert statuses == {"QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELED"}
 
     async def test_an_empty_store_is_clean_by_both(

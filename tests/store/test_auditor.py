@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from dpp.auditing import EQUAL_LEDGER, LIVE_OR_ENDED, Mark, offence
+from dpp.auditing import ALLOWANCES, EQUAL_LEDGER, LIVE_OR_ENDED, SPEND, Mark, offence
 from dpp.metrics import findings_total
 from dpp.store import auditing
 from tests.store.steps import claim, create, end_one, make_tenant, settle, take_lease
@@ -47,6 +47,27 @@ MOVED = {
     ),
     "today was counted twice": (f"update dpp.usage_days set runs = runs + 1 {OF_ACME}", "09"),
     "a fact lies behind the end": (LATE, "02"),
+    "a new reserve was not counted on its day": (
+        f"update dpp.budgets set day_spend = day_spend - 1 {OF_ACME}",
+        "12",
+    ),
+    "a new ending was not counted back in its month": (
+        f"update dpp.budgets set month_spend = month_spend + 1 {OF_ACME}",
+        "12",
+    ),
+    "the day of the counters is another": (
+        f"update dpp.budgets set spend_day = spend_day - 40 {OF_ACME}",
+        "12",
+    ),
+    "an allowance was counted twice": (
+        "update dpp.allowances set used = used + 1 where allowance_id = 'capped'",
+        "13",
+    ),
+    "an allowance is gone": ("delete from dpp.allowances where allowance_id = 'capped'", "13"),
+    "a live row forgot its allowance": (
+        "update dpp.live_runs set allowance_id = null where allowance_id is not null",
+        "06",
+    ),
     "a new fact is missing": (
         f"delete from dpp.submissions {OF_ACME} and seq = {LAST_SUBMISSION}",
         "02",
@@ -151,9 +172,10 @@ class TestOnSharedDatabase:
         looks = Looks(store)
         assert await looks.look() == []
         lease = await take_lease(store)
-        (claimed,) = await claim(store, lease)
-        await end_one(store, claimed)
+        for claimed in await claim(store, lease):
+            await end_one(store, claimed)
         await create(store)
+        await create(store, key_id="capped")
         await admin.execute("set session_replication_role = replica")
         assert not (await admin.execute(does)).endswith(" 0")
 
@@ -173,6 +195,38 @@ class TestOnSharedDatabase:
         found = await looks.look()
 
         assert {one.key for one in found} == {(EQUAL_LEDGER, "acme"), (EQUAL_LEDGER, "other")}
+
+    async def test_an_allowance_that_was_touched_in_an_earlier_page_is_judged_after_the_last(
+        self, store: PostgresStore, admin: Session
+    ) -> None:
+        await make_busy(store)
+        looks = Looks(store)
+        await looks.look()
+        await create(store, key_id="capped")
+        for _ in range(3):
+            await create(store)
+        await admin.execute("update dpp.allowances set used = used + 1 where used > 0")
+
+        found = await looks.look(facts_max=1)
+
+        assert [(one.invariant, one.subject) for one in found] == [(ALLOWANCES, "acme capped")]
+        await agree(store, looks, found)
+
+    async def test_an_idle_tenants_counters_are_looked_at_all_the_same(
+        self, store: PostgresStore, admin: Session
+    ) -> None:
+        await make_busy(store)
+        looks = Looks(store)
+        await looks.look()
+        await admin.execute("update dpp.budgets set month_spend = month_spend + 1")
+
+        found = await looks.look()
+
+        assert {(one.invariant, one.tenant_id) for one in found} == {
+            (SPEND, "acme"),
+            (SPEND, "other"),
+        }
+        await agree(store, looks, found)
 
     async def test_a_live_row_that_is_lost_is_found_though_nothing_moved(
         self, store: PostgresStore, admin: Session

@@ -3,23 +3,26 @@
 # ruff: noqa: S608 - every statement here is made of constants of this file
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 import trio
+from attrs import evolve
 
-from dpp.auditing import Parts, Sums
+from dpp.auditing import Mark, Parts
 from dpp.findings import Resolved, ResolvedAlready
 from dpp.money import Micros
 from dpp.resolutions import Accept, Refold, Remedy, RunEnded, Settle, Unfit, Void, shown
 from dpp.runs import ErrorCode, Status
 from dpp.settlement import LeaseLost, Settled
+from dpp.spending import Spending
 from dpp.store import auditing, findings, resolutions
 from dpp.store.transactions import NotCommitted
 from tests.store.contract import seen
-from tests.store.examples import DOLLAR, STORE_PLANS, end
+from tests.store.examples import DOLLAR, STORE_PLANS, end, new_key
 from tests.store.resolve_contract import HALF, is_frozen, resolving, set_aside
 from tests.store.sessions import start
 from tests.store.steps import (
@@ -30,12 +33,14 @@ from tests.store.steps import (
     end_one,
     make_tenant,
     read,
+    settle,
     take_lease,
 )
 from tests.store.test_audit import BREAKS, break_it, make_busy
 from tests.store.test_auditor import Looks
 from tests.store.verbs import ending
 from tests.store.wire import Cut
+from tests.store.worlds import postgres_world
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,11 +70,11 @@ def database(emptied: Database) -> Database:
 
 
 def resolve(
-    finding_id: UUID, remedy: Remedy, folded: tuple[int, Sums] = (0, Sums())
+    finding_id: UUID, remedy: Remedy, folded: Mark | None = None
 ) -> Callable[[Connection], Awaitable[ResolveOutcome | Busy]]:
     """Return the transaction as a function of a connection."""
     asked = resolving(finding_id, remedy)
-    return partial(resolutions.resolve_finding, asked=asked, folded=folded, wait=True)
+    return partial(resolutions.resolve_finding, asked=asked, folded=folded or Mark(), wait=True)
 
 
 async def found(store: PostgresStore, looks: Looks | None = None) -> list[Finding]:
@@ -84,26 +89,32 @@ async def resolved(store: PostgresStore, finding: Finding, remedy: Remedy) -> Re
     return answer
 
 
+async def counters(admin: Session) -> dict[str, object]:
+    """Read what a budget row has beside its parts, as evidence has it."""
+    (row,) = await admin.fetch(
+        "select seq, spend_day::text as spend_day, day_spend, month_spend"
+        " from dpp.budgets where tenant_id = 'acme'"
+    )
+    return dict(row)
+
+
 async def test_a_budget_is_written_anew_and_both_rows_are_kept(
     judged: PostgresStore, admin: Session
 ) -> None:
     await make_busy(judged)
-    before = (
-        (await judged.get_budget("acme")),
-        await admin.fetchval("select seq from dpp.budgets where tenant_id = 'acme'"),
-    )
+    before = await judged.get_budget("acme"), await counters(admin)
     await admin.execute(SHORT)
     (finding,) = await found(judged)
     assert await is_frozen(judged)
 
     answer = await resolved(judged, finding, Refold())
 
-    budget, seq = before
+    budget, counted = before
     parts = {name: getattr(budget, name) for name in ("deposited", "available", "held", "spent")}
     was = {**parts, "available": parts["available"] - 1, "spent": parts["spent"] + 1}
     assert answer.finding.resolution is not None
-    assert answer.finding.resolution["new"] == {**parts, "seq": seq}
-    assert answer.finding.resolution["old"] == {**was, "seq": seq}
+    assert answer.finding.resolution["new"] == parts | counted
+    assert answer.finding.resolution["old"] == was | counted
     assert await judged.get_budget("acme") == budget
     assert not await is_frozen(judged)
     assert await found(judged) == []
@@ -111,7 +122,7 @@ async def test_a_budget_is_written_anew_and_both_rows_are_kept(
 
 async def test_a_budget_that_is_gone_is_written_anew(judged: PostgresStore, admin: Session) -> None:
     await make_busy(judged)
-    budget = await judged.get_budget("acme")
+    before = await judged.get_budget("acme"), await counters(admin)
     await admin.execute("delete from dpp.budgets where tenant_id = 'acme'")
     (finding,) = await found(judged)
 
@@ -119,7 +130,113 @@ async def test_a_budget_that_is_gone_is_written_anew(judged: PostgresStore, admi
 
     assert answer.finding.resolution is not None
     assert answer.finding.resolution["old"] is None
-    assert await judged.get_budget("acme") == budget
+    assert (await judged.get_budget("acme"), await counters(admin)) == before
+
+
+COUNTERS = "update dpp.budgets set day_spend = day_spend - 1, month_spend = month_spend - 1"
+OTHER_DAY = "update dpp.budgets set spend_day = spend_day - 400"
+USED = "update dpp.allowances set used = used - 1 where allowance_id = 'capped'"
+
+
+@pytest.mark.parametrize(
+    ("does", "subjects"),
+    [(COUNTERS, ["acme {day}", "acme {month}"]), (OTHER_DAY, ["acme"])],
+)
+async def test_counters_are_written_anew_and_one_refold_mends_them_all(
+    judged: PostgresStore, admin: Session, does: str, subjects: list[str]
+) -> None:
+    await make_busy(judged)
+    before = await counters(admin)
+    day = str(before["spend_day"])
+    await admin.execute(f"{does} where tenant_id = 'acme'")
+    first, *others = await found(judged)
+
+    answer = await resolved(judged, first, Refold())
+
+    assert {(one.invariant, one.subject) for one in (first, *others)} == {
+        ("12_spend_equals_facts", subject.format(day=day, month=day[:7])) for subject in subjects
+    }
+    assert await counters(admin) == before
+    assert answer.frozen == bool(others)
+    for one in others:
+        assert not (await resolved(judged, one, Refold())).frozen
+    assert await found(judged) == []
+
+
+async def test_an_allowance_is_written_anew_and_both_rows_are_kept(
+    judged: PostgresStore, admin: Session
+) -> None:
+    await make_busy(judged)
+    used = await used_of(admin)
+    await admin.execute(USED)
+    (finding,) = await found(judged)
+    assert finding.subject == "acme capped"
+
+    answer = await resolved(judged, finding, Refold())
+
+    assert answer.finding.resolution is not None
+    told = {name: answer.finding.resolution[name] for name in ("allowance_id", "old", "new")}
+    assert told == {"allowance_id": "capped", "old": {"used": used - 1}, "new": {"used": used}}
+    assert await used_of(admin) == used
+    assert not answer.frozen
+    assert await found(judged) == []
+
+
+async def used_of(admin: Session, allowance_id: str = "capped") -> int:
+    """Read what an allowance has used."""
+    asked = "select used from dpp.allowances where allowance_id = $1"
+    return int(await admin.fetchval(asked, allowance_id))
+
+
+async def test_an_allowance_that_was_overspent_is_refolded_once_enough_has_come_back(
+    judged: PostgresStore, admin: Session
+) -> None:
+    """The schema takes no row over its limit; and what was spent was spent."""
+    await make_tenant(judged)
+    key = evolve(new_key("small", "acme"), spend_limit=Micros(2 * DOLLAR))
+    await judged.create_key(key, operator="ops")
+    lease = await take_lease(judged)
+    await begin(judged, lease, key_id="small", max_cost=3 * HALF)
+    await admin.execute(f"update dpp.allowances set used = used - {HALF}")
+    second = await begin(judged, lease, key_id="small")
+    (finding,) = await found(judged)
+
+    refused = await judged.resolve_finding(resolving(finding.finding_id, Refold()))
+    assert isinstance(refused, Unfit)
+    assert await end_one(judged, second) == SETTLED
+    await resolved(judged, finding, Refold())
+
+    assert await used_of(admin, "small") == 3 * HALF + DOLLAR // 10
+    assert not await is_frozen(judged)
+
+
+@pytest.mark.parametrize("remedy", [Accept(), Refold()])
+async def test_what_is_wrong_with_counters_is_told_once_however_the_books_move_on(
+    store: PostgresStore, admin: Session, remedy: Remedy
+) -> None:
+    """Of two who look one goes on from a mark; over midnight, and over the end of a month."""
+    world = await postgres_world(store, admin)
+    await make_busy(store)
+    await admin.execute(f"{COUNTERS} where tenant_id = 'acme'; {USED}")
+    looks = Looks(store)
+    findings_ = await found(store, looks)
+    assert len(findings_) == 3
+    for one in findings_:
+        await resolved(store, one, remedy)
+
+    for seconds in (0, 60, 86_400, 31 * 86_400):
+        await world.advance(seconds)
+        lease = await take_lease(store)
+        await create(store, key_id="capped", max_cost=DOLLAR // 4)
+        for claimed in await claim(store, lease):
+            await end_one(store, claimed)
+        await settle(store)
+
+        assert await looks.look() == []
+        assert await Looks(store).look() == []
+        assert (await store.audit()).ok
+    await admin.execute(f"{COUNTERS} where tenant_id = 'acme'")
+    assert len(await looks.look()) == 2
 
 
 @pytest.mark.parametrize(("remedy", "cost"), [(Settle(HALF), HALF), (Void(), 0)])
@@ -217,7 +334,7 @@ async def test_what_cannot_be_mended_is_accepted(
     await break_it(admin, next(one for one in BREAKS if one.name == name))
 
     for finding in await found(store):
-        if finding.invariant.startswith("02"):
+        if finding.invariant.startswith(("02", "12", "13")):
             await resolved(store, finding, Refold())
         else:
             await resolved(store, finding, Accept())
@@ -373,8 +490,10 @@ async def test_what_is_right_once_the_lock_is_had_is_no_finding(
 
 
 def test_evidence_is_a_budget_row() -> None:
-    row = Parts(deposited=3, available=1, held=1, spent=1, seq=2)
-    assert shown(row) == {"deposited": 3, "available": 1, "held": 1, "spent": 1, "seq": 2}
+    spending = Spending(date(2026, 3, 1), Micros(1), Micros(2))
+    row = Parts(deposited=3, available=1, held=1, spent=1, seq=2, spending=spending)
+    parts = {"deposited": 3, "available": 1, "held": 1, "spent": 1, "seq": 2}
+    assert shown(row) == parts | {"spend_day": "2026-03-01", "day_spend": 1, "month_spend": 2}
 
 
 async def test_a_refold_of_a_budget_that_is_gone_is_not_written_with_old_sums(
@@ -423,4 +542,4 @@ async def test_a_long_ledger_is_folded_piece_by_piece_and_what_comes_meanwhile_i
     answer = await session.run(resolve(finding.finding_id, Refold(), folded))
 
     assert isinstance(answer, Resolved)
-    assert folded[0] > 2 * auditing.WHOLE_FACTS
+    assert folded.seq > 2 * auditing.WHOLE_FACTS
