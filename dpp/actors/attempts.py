@@ -1,20 +1,27 @@
 """The attempts in work here: what tenure, claimer, executor and follower share, and all they share.
 
 Sync code alone changes it, so whoever reads it between two awaits sees it whole. An attempt is in
-it from the moment its claim was answered until its end was, or its tenure is over.
+it from the moment its claim was answered until its end was, or its tenure is over. What it told and
+nobody has taken by then stays behind, until the follower takes it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from uuid import UUID
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from dpp.claims import Claimed
 from dpp.leases import Fence
 from dpp.packs.ctx import Ctx
+from dpp.packs.events import RunEvent
 
 CANCEL_S = 1.0  # between the cancel that a pack may heed and the one that it must
+# Outboxes of attempts that are over, a second's worth of short runs: the follower takes them twice
+# a second. While it cannot, the oldest go: they are words, not money.
+LEFT_MAX = 4096
 
 
 @define(eq=False)
@@ -49,6 +56,15 @@ class Attempt:
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + CANCEL_S)
 
 
+@frozen
+class Outbox:
+    """What an attempt told that nobody has taken yet, and under which fence."""
+
+    fence: Fence
+    tenant_id: str
+    events: list[RunEvent]
+
+
 @define(eq=False)
 class Attempts:
     """A registry by fence: a run that was taken back may be here twice, under two epochs.
@@ -60,6 +76,7 @@ class Attempts:
     freed: Callable[[str], None] = lambda _: None
     forsaken: set[Fence] = field(factory=set, init=False)
     _by_fence: dict[Fence, Attempt] = field(factory=dict, init=False)
+    _left: deque[Outbox] = field(factory=partial(deque, maxlen=LEFT_MAX), init=False)
 
     def __len__(self) -> int:
         return len(self._by_fence)
@@ -77,8 +94,10 @@ class Attempts:
         self._by_fence[attempt.fence] = attempt
 
     def remove(self, attempt: Attempt) -> None:
-        """Let an attempt go."""
+        """Let an attempt go, and keep what it told last."""
         del self._by_fence[attempt.fence]
+        if attempt.ctx.has_events:
+            self._left.append(outbox(attempt))
         self.freed(attempt.claimed.tenant_id)
 
     def fences(self) -> frozenset[Fence]:
@@ -93,6 +112,19 @@ class Attempts:
         """Say whether a run is executed here."""
         return any(fence.run_id == run_id for fence in self._by_fence)
 
+    def outboxes(self) -> Iterator[Outbox]:
+        """Empty one outbox after the other, those of attempts that are over first."""
+        while self._left:
+            yield self._left.popleft()
+        for attempt in self:
+            if attempt.ctx.has_events:
+                yield outbox(attempt)
+
+    def untold(self) -> frozenset[UUID]:
+        """Return the runs of which something was told here that nobody has taken."""
+        here = (attempt.fence for attempt in self._by_fence.values() if attempt.ctx.has_events)
+        return frozenset(fence.run_id for fence in (*here, *(one.fence for one in self._left)))
+
     def forsake(self, fences: Iterable[Fence]) -> None:
         """Give up attempts that are not here, for good."""
         self.forsaken.update(fences)
@@ -103,3 +135,8 @@ class Attempts:
         for attempt in self._by_fence.values():
             if attempt.fence.run_id in asked:
                 attempt.cancel()
+
+
+def outbox(attempt: Attempt) -> Outbox:
+    """Take what an attempt has told."""
+    return Outbox(attempt.fence, attempt.claimed.tenant_id, attempt.ctx.drain_events())

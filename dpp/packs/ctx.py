@@ -113,6 +113,11 @@ class Ctx:
         """
         return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=_threads())
 
+    @property
+    def has_events(self) -> bool:
+        """Say whether there is something to take. For the follower."""
+        return len(self._outbox) > 0
+
     def drain_events(self) -> list[RunEvent]:
         """Take what was charged and told since the last call. For the follower."""
         return self._outbox.drain()

@@ -51,6 +51,9 @@ class Outbox:
         if self._make_place():
             self._waiting.append(RunEvent(self._n, "progress", fraction=fraction, note=note))
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def drain(self) -> list[RunEvent]:
         """Take all that waits, oldest first."""
         taken, self._waiting = self._waiting, []

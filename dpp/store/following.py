@@ -1,9 +1,9 @@
-"""The follower's verb: events out, cancels and watched runs in; at most a second."""
+"""The follower's verb: events out; cancels, watched runs and their events in; at most a second."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from dpp.store import reads
+from dpp.store import chronicles, reads
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import BEGIN, transaction
@@ -20,9 +20,10 @@ async def follow(
     watching: Sequence[Watch],
     events: Sequence[RunEvent],
 ) -> Changes:
-    """Store events of attempts that hold their runs; return cancels and watched runs.
+    """Store events of attempts that hold their runs, or ended them; return what concerns this node.
 
-    Asked again, nothing doubles.
+    Asked again, nothing doubles. Events are stored before runs are read, and read after them: a run
+    that is seen to have ended is seen with what this node knew of its attempt.
     """
     async with transaction(connection, begin=BEGIN_BOUNDED):
         if events:
@@ -32,8 +33,15 @@ async def follow(
             if executing
             else []
         )
-        runs = await reads.watched_runs(connection, watching) if watching else ()
-    return Changes(tuple(row["run_id"] for row in canceled), runs)
+        rows = await reads.watched_rows(connection, watching) if watching else []
+        told, cut = await chronicles.told_since(connection, watching)
+    return Changes(
+        canceled=tuple(row["run_id"] for row in canceled),
+        runs=tuple(reads.run(row) for row in rows),
+        told=told,
+        cut=cut,
+        now=rows[0]["now"] if rows else None,
+    )
 
 
 async def store_events(connection: Connection, events: Sequence[RunEvent]) -> None:

@@ -1,8 +1,11 @@
 -- The runs that somebody waits for, as they are.
 select r.run_id, r.tenant_id, r.status, r.pack_type, r.idempotency_key, r.priority, r.timebox_s, r.max_cost, r.minimum_fee,
        r.policy, r.trace_id, r.created_at, r.started_at, r.finished_at, r.expires_at, r.actual_cost, r.lease_epoch,
-       r.attempts_spent, r.cancel_asked, r.error_code, r.error_detail, r.result_sha256, r.result, r.result_key,
-       p.fraction, p.note
+       r.attempts_spent, r.cancel_asked, r.error_code, r.error_detail, r.result_sha256, r.metadata,
+       case when r.result_expires_at > dpp.now() then r.result end as result,
+       case when r.result_expires_at > dpp.now() then r.result_key end as result_key,
+       r.result_expires_at,
+       p.fraction, p.note, dpp.now() as now
   from unnest(:tenant_ids::text[], :run_ids::uuid[]) as w (tenant_id, run_id)
   join runs r on r.tenant_id = w.tenant_id and r.run_id = w.run_id
   left join lateral (
