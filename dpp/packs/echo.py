@@ -23,7 +23,11 @@ SLEEP_S_MAX = 3600  # no run may have a longer time box
 
 Usd = Annotated[
     str,
-    Meta(description="US dollars as a decimal string", examples=["0.05"]),
+    Meta(
+        description="US dollars as a decimal string",
+        examples=["0.05"],
+        extra_json_schema={"pattern": f"^{money.GRAMMAR.pattern}$"},
+    ),
     Check(money.parse),
 ]
 

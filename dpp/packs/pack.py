@@ -5,15 +5,17 @@ the executor awaits. Both read the inputs anew with the same strict types, so a 
 never sees inputs that its own appraisal would refuse.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import matches_re, max_len, min_len
 
+from dpp.money import Micros
 from dpp.packs.ctx import Ctx, InfrastructureFault
 from dpp.packs.inputs import structure
-from dpp.pricing import Appraised, InputsInvalid
+from dpp.packs.schemas import input_schema, output_schema
+from dpp.pricing import Appraised, InputsInvalid, PackFacts
 
 Inputs = TypeVar("Inputs")
 
@@ -24,7 +26,7 @@ class Pack(Generic[Inputs]):
 
     `quote` states the floor and the price of structured inputs, or what is wrong among them that
     types cannot say. `execute` does the work; what it returns must be JSON (`results.encode`).
-    `price` is the rule in words, for the list of packs.
+    `price` is the rule in words, for the list of packs; `rates` are the amounts in it, by name.
     """
 
     pack_type: str = field(validator=matches_re(r"[a-z][a-z0-9_-]{0,63}"))
@@ -34,6 +36,20 @@ class Pack(Generic[Inputs]):
     price: str
     quote: Callable[[Inputs], Appraised | InputsInvalid]
     execute: Callable[[Ctx, Inputs], Awaitable[object]]
+    rates: Mapping[str, Micros] = field(factory=dict)
+
+    @property
+    def facts(self) -> PackFacts:
+        """Return what the list of packs says of it; raises `NoSchema` where types have none."""
+        inputs: type = self.inputs
+        return PackFacts(
+            pack_type=self.pack_type,
+            version=self.version,
+            input_schema=input_schema(inputs),
+            output_schema=output_schema(self.result),
+            price=self.price,
+            rates=self.rates,
+        )
 
     def appraise(self, inputs: object) -> Appraised | InputsInvalid:
         """Say what these inputs cost at least, or what is wrong with them."""

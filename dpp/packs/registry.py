@@ -13,7 +13,8 @@ from typing import Any, Self, TypeAlias
 from attrs import frozen
 
 from dpp.packs.pack import Pack
-from dpp.pricing import Appraisal, PackUnknown
+from dpp.packs.schemas import NoSchema
+from dpp.pricing import Appraisal, PackFacts, PackUnknown
 
 AnyPack: TypeAlias = Pack[Any]
 
@@ -72,6 +73,11 @@ class Registry:
         return cls(MappingProxyType(packs), tuple(errors))
 
     @property
+    def versions(self) -> dict[str, str]:
+        """Return each pack's version, by type."""
+        return {name: pack.version for name, pack in self.packs.items()}
+
+    @property
     def pack_types(self) -> tuple[str, ...]:
         """The types that this node can execute, in order."""
         return tuple(sorted(self.packs))
@@ -90,6 +96,11 @@ class Registry:
         pack = self.packs.get(pack_type)
         return "" if pack is None else pack.version
 
+    def facts(self, pack_type: str) -> PackFacts | None:
+        """Return what clients are told of a pack; None = it is not loaded here."""
+        pack = self.packs.get(pack_type)
+        return None if pack is None else pack.facts
+
 
 def _load(point: EntryPoint) -> AnyPack | str:
     """Return the pack behind an entry point, or what is wrong with it."""
@@ -101,4 +112,8 @@ def _load(point: EntryPoint) -> AnyPack | str:
         return f"is a {type(loaded).__name__}, not a dpp.packs.pack.Pack"
     if loaded.pack_type != point.name:
         return f"gives the pack {loaded.pack_type!r}; the entry point must have the same name"
+    try:
+        _ = loaded.facts
+    except NoSchema as error:
+        return f"cannot be described: {error}"
     return loaded

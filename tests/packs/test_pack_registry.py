@@ -23,6 +23,14 @@ GOOD = attrs.evolve(ECHO, pack_type="good")
 OTHER = attrs.evolve(ECHO, pack_type="other")
 ANOTHER_ECHO = attrs.evolve(ECHO, version="6.6.6")
 NUMBER = 3
+
+
+@attrs.frozen
+class Odd:
+    of: complex
+
+
+ODD = attrs.evolve(ECHO, pack_type="odd", inputs=Odd)
 """
 
 
@@ -166,3 +174,41 @@ async def test_inputs_of_another_version_are_the_platforms_fault(
         await EVEN.run(ctx, inputs)
 
     assert ctx.charged == 0
+
+
+def test_facts_are_what_clients_are_told() -> None:
+    facts = Registry.of(ECHO, EVEN).facts("even")
+
+    assert facts is not None
+    assert (facts.pack_type, facts.version, facts.price) == ("even", "1", "a micro")
+    assert facts.input_schema["$defs"] == {
+        "Even": {
+            "title": "Even",
+            "type": "object",
+            "properties": {"number": {"type": "integer"}},
+            "required": ["number"],
+            "additionalProperties": False,
+        }
+    }
+    assert facts.output_schema["type"] == "integer"
+    assert Registry.of(ECHO).facts("even") is None
+
+
+def test_members_that_are_unknown_are_refused_on_every_level() -> None:
+    facts = Registry.load(found=[]).facts("decision")
+
+    assert facts is not None
+    definitions = facts.input_schema["$defs"]
+    assert isinstance(definitions, dict)
+    assert {name: one["additionalProperties"] for name, one in definitions.items()} == {
+        "DecisionInputs": False,
+        "Criterion": False,
+    }
+
+
+def test_a_pack_whose_types_json_does_not_know_is_not_loaded(module: str) -> None:
+    registry = Registry.load(found=[point("odd", f"{module}:ODD")])
+
+    (error,) = registry.load_errors
+    assert "cannot be described: Odd has no JSON Schema" in error.detail
+    assert registry.pack_types == ("decision", "echo")

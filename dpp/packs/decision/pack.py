@@ -10,7 +10,7 @@ from attrs import asdict
 from dpp.money import Micros
 from dpp.packs.ctx import Ctx
 from dpp.packs.decision.analysis import Step, advance, analyse
-from dpp.packs.decision.model import BASE, Decision, DecisionInputs, price_of, quote
+from dpp.packs.decision.model import BASE, CELL, Decision, DecisionInputs, price_of, quote
 from dpp.packs.decision.proof import PACK, VERSION
 from dpp.packs.pack import Pack
 
@@ -34,4 +34,5 @@ DECISION = Pack(
     price="$0.01 and $0.000001 for each option × criterion",
     quote=quote,
     execute=execute,
+    rates={"base": BASE, "cell": CELL},
 )
