@@ -52,7 +52,7 @@ BUGS = (
         (
             Change(
                 "dpp/store/auditing.py",
-                "        again = (await Look(marks, runs).inspect(connection, wanted, reached))"
+                "        again = (await Look(marks, offences).inspect(connection, wanted, reached))"
                 ".offences\n",
                 "        again = offences\n",
             ),

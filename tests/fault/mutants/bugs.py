@@ -11,6 +11,7 @@ from tests.fault.mutants import (
     leases,
     recovery,
     results,
+    webhooks,
 )
 from tests.fault.mutants.bug import Bug
 
@@ -23,4 +24,5 @@ BUGS: tuple[Bug, ...] = (
     *results.BUGS,
     *intake.BUGS,
     *books.BUGS,
+    *webhooks.BUGS,
 )

@@ -99,7 +99,7 @@ BUGS = (
         "an unknown end is asked again under a fresh id",
         (
             Change(
-                "dpp/store/postgres.py",
+                "dpp/store/for_nodes.py",
                 '        """See `dpp.store.endings`."""\n'
                 "        verb = partial(\n            endings.end_runs, batch=batch,",
                 '        """See `dpp.store.endings`."""\n'
@@ -113,7 +113,7 @@ BUGS = (
         "an unknown submit is asked again as another one",
         (
             Change(
-                "dpp/store/postgres.py",
+                "dpp/store/for_nodes.py",
                 '        """See `dpp.store.submissions`."""\n'
                 "        verb = partial(\n            submissions.submit_runs,\n",
                 '        """See `dpp.store.submissions`."""\n'

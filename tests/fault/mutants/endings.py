@@ -10,9 +10,32 @@ CORE = "tests/core/test_settlement.py::"
 COUNTS = "tests/store/test_counts.py::"
 INTAKE = "tests/actors/test_intake.py::"
 RACES = "tests/store/test_races.py::"
+SPENDING = "tests/store/test_spending.py::"
 COUNTED = 'counts["ended"] == counts["endings"] == counts["budgeted"] == len(endings)'
 
 BUGS = (
+    Bug(
+        "what a run returns is not counted back on its day",
+        (
+            Change(
+                "sql/queries/write_endings.sql",
+                "         day_spend = b.day_spend - t.day_returned,\n",
+                "",
+            ),
+        ),
+        (SPENDING + "test_counters_are_their_facts_and_caps_hold_wherever_the_clock_goes",),
+    ),
+    Bug(
+        "what a run returns is not given back to its key's allowance",
+        (
+            Change(
+                "sql/queries/write_endings.sql",
+                "     set used = w.used - s.returned\n",
+                "     set used = w.used - 0 * s.returned\n",
+            ),
+        ),
+        (SPENDING + "test_counters_are_their_facts_and_caps_hold_wherever_the_clock_goes",),
+    ),
     Bug(
         "the primary key of endings is dropped",
         (

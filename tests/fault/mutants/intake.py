@@ -65,8 +65,9 @@ BUGS = (
                 ADMISSION,
                 """\
     if earlier is not None:
-        same = earlier.fingerprint == submission.fingerprint
-        return Exists(earlier.run_id) if same else ExistsWithDifferentRequest()
+        if earlier.fingerprint != submission.fingerprint:
+            return ExistsWithDifferentRequest()
+        return Pruned(earlier.run_id) if earlier.pruned else Exists(earlier.run_id)
     if account.suspended:
         return TenantSuspended()
 """,
@@ -74,8 +75,9 @@ BUGS = (
     if account.suspended:
         return TenantSuspended()
     if earlier is not None:
-        same = earlier.fingerprint == submission.fingerprint
-        return Exists(earlier.run_id) if same else ExistsWithDifferentRequest()
+        if earlier.fingerprint != submission.fingerprint:
+            return ExistsWithDifferentRequest()
+        return Pruned(earlier.run_id) if earlier.pruned else Exists(earlier.run_id)
 """,
             ),
         ),
@@ -83,6 +85,18 @@ BUGS = (
             CORE
             + "test_a_known_key_is_answered_before_all_that_depends_on_plan_tenant_pack_and_budget",
         ),
+    ),
+    Bug(
+        "keys that share an allowance have one each",
+        (
+            Change(
+                ADMISSION,
+                "                allowances[allowance.allowance_id] ="
+                " allowance.plus(submission.max_cost)\n",
+                "                pass\n",
+            ),
+        ),
+        (CORE + "test_keys_that_share_an_allowance_share_what_is_left_of_it",),
     ),
     Bug(
         "a frozen tenant goes on submitting",

@@ -36,9 +36,8 @@ BUGS = (
             ),
             Change(
                 "dpp/store/leases.py",
-                "            connection, lease_id=lease.lease_id, node_id=lease.node_id,"
-                " lease_s=lease_s\n",
-                "            connection, lease_id=lease.lease_id, node_id=lease.node_id,\n"
+                "            node_id=lease.node_id,\n            lease_s=lease_s,\n",
+                "            node_id=lease.node_id,\n"
                 "            lease_until=datetime.now().astimezone()"
                 " + timedelta(seconds=lease_s),\n",
             ),
