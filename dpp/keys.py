@@ -4,6 +4,8 @@ The key id names the row, the secret (256 bits) proves the right, the check is a
 before it: scanners and typos are told from keys before anything is looked up. Of the secret only
 the SHA-256 is stored; a hash so fast is enough, because nobody guesses 256 bits. Pure: the random
 bytes come in as an argument. Parsed by position: no character of a secret is ever a separator.
+
+Below the text is what is stored of a key, and what is asked for one; `keyring` decides about it.
 """
 
 import re
@@ -14,6 +16,9 @@ from typing import Final
 from zlib import crc32
 
 from attrs import field, frozen
+
+from dpp.money import Micros
+from dpp.spending import Allowance
 
 PREFIX: Final = "dpp_live_"
 KEY_ID_CHARS: Final = 12
@@ -26,6 +31,8 @@ RANDOM_BYTES: Final = SECRET_BYTES + KEY_ID_BYTES
 
 # What a key may be allowed to do; one that says nothing may do all of it.
 SCOPES: Final = ("runs:write", "runs:read", "budget:read", "webhooks:write", "keys:write")
+LIVES_MAX_S: Final = 10 * 365 * 86_400  # longer is "until revoked"
+OVERLAP_MAX_S: Final = 7 * 86_400  # to bring a new key to wherever the old one is
 
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BASE: Final = len(_DIGITS)
@@ -97,7 +104,8 @@ def base62(number: int, width: int) -> str:
 class Key:
     """An API key as stored: never its secret.
 
-    `expires_in_s`: by the database's clock at the time of reading.
+    `expires_in_s`: by the database's clock at the time of reading. `created_by`: an operator's
+    name, or what `by_key` and `by_rotation` say. `last_used_at`: true to an hour, or never noted.
     """
 
     key_id: str
@@ -105,19 +113,75 @@ class Key:
     secret_sha256: bytes
     scopes: tuple[str, ...]
     created_at: datetime
+    created_by: str = ""
     expires_at: datetime | None = None
     expires_in_s: float | None = None
+    last_used_at: datetime | None = None
     revoked: bool = False
+    allowance: Allowance | None = None
     plan: str = ""
     suspended: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Say whether it opens nothing any more."""
+        return self.revoked or (self.expires_in_s is not None and self.expires_in_s <= 0)
+
+    @property
+    def allowance_id(self) -> str | None:
+        """Return which allowance it shares; None = it has no limit."""
+        return None if self.allowance is None else self.allowance.allowance_id
 
 
 @frozen(kw_only=True)
 class NewKey:
-    """A key to store; `lives_s` None = until revoked."""
+    """A key to store: until `expires_at`, for `lives_s`, or where neither is given until revoked.
+
+    `caller`: the key that asks for it; None = an operator. `spend_limit` makes an allowance,
+    `allowance_id` names one that there is.
+    """
 
     key_id: str
     tenant_id: str
     secret_sha256: bytes
     scopes: tuple[str, ...]
     lives_s: int | None = None
+    expires_at: datetime | None = None
+    spend_limit: Micros | None = None
+    allowance_id: str | None = None
+    caller: str | None = None
+
+
+@frozen(kw_only=True)
+class Rotation:
+    """A key to be replaced by a new one, and for how long both are good. `caller` as above."""
+
+    key_id: str
+    tenant_id: str
+    new_key_id: str
+    secret_sha256: bytes
+    overlap_s: int
+    caller: str | None = None
+
+
+@frozen
+class KeyPlace:
+    """Where a list of keys, newest first, goes on: behind this key."""
+
+    created_at: datetime
+    key_id: str
+
+
+def by_key(key_id: str) -> str:
+    """Return how a key is written down that another one made."""
+    return f"key:{key_id}"
+
+
+def by_rotation(key_id: str) -> str:
+    """Return how a key is written down that replaces another one."""
+    return f"rotation:{key_id}"
+
+
+def made_by_key(created_by: str) -> bool:
+    """Say whether a key was made by another one, or in its place; else an operator made it."""
+    return created_by.startswith((by_key(""), by_rotation("")))

@@ -24,6 +24,7 @@ from dpp.http.limits import Windows
 from dpp.http.problems import Problem, over_quota, unauthorized
 from dpp.keys import Key, PresentedKey
 
+NoteUse: TypeAlias = Callable[[str], None]
 FindKey: TypeAlias = Callable[[str], Awaitable[Key | None]]
 Found: TypeAlias = tuple[Key | None, float]  # and when the store was asked
 
@@ -101,7 +102,8 @@ class _Lane:
 class Authenticator:
     """Knows keys that were good a moment ago; asks the store about all others."""
 
-    def __init__(self, find_key: FindKey) -> None:
+    def __init__(self, find_key: FindKey, note_use: NoteUse = lambda _key_id: None) -> None:
+        self._note_use = note_use
         self._known = _Lane(find_key, KNOWN_MAX)
         self._unknown = _Lane(find_key, UNKNOWN_MAX)
         self._doubted = _Lane(find_key, DOUBTED_MAX)
@@ -109,7 +111,13 @@ class Authenticator:
         self._failures = Windows()
 
     async def authenticate(self, authorization: list[bytes], address: str) -> Principal | Problem:
-        """Return who this is; raises `StoreUnavailable`."""
+        """Return who this is, and note that the key was used; raises `StoreUnavailable`."""
+        principal = await self._authenticate(authorization, address)
+        if isinstance(principal, Principal):
+            self._note_use(principal.key_id)
+        return principal
+
+    async def _authenticate(self, authorization: list[bytes], address: str) -> Principal | Problem:
         presented = _presented(authorization)
         if presented is None:
             return unauthorized()
@@ -133,11 +141,9 @@ class Authenticator:
         stored = key.secret_sha256 if key is not None else _DUMMY
         same = hmac.compare_digest(stored, presented.secret_sha256)
         self._good.pop(presented, None)
-        if key is None or not same or key.revoked:
+        if key is None or not same or key.ended:
             return None
         lives_s = CACHE_S if key.expires_in_s is None else key.expires_in_s
-        if lives_s <= 0:
-            return None
         principal = Principal(key.tenant_id, key.key_id, frozenset(key.scopes), key.plan)
         if len(self._good) >= CACHED_MAX:
             del self._good[next(iter(self._good))]

@@ -1,8 +1,7 @@
-"""Tenants and their keys."""
+"""Tenants."""
 
-from dpp.keys import Key, NewKey
 from dpp.ledger import Kind, Posting
-from dpp.store import reads, transfers
+from dpp.store import keys, reads, transfers
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
@@ -20,7 +19,7 @@ async def create_tenant(connection: Connection, new: NewTenant) -> Tenant | Tena
         )
         mine = made is not None or await queries.find_key.fetch(connection, key_id=new.key.key_id)
         if made is not None:
-            await write_key(connection, new.key, new.operator)
+            await keys.write_key(connection, new.key, new.operator)
             if new.deposit > 0:
                 await transfers.post(connection, first_deposit(new))
         tenant = await get_tenant(connection, new.tenant_id)
@@ -65,42 +64,6 @@ async def set_suspended(
     async with transaction(connection):
         await queries.set_suspended.fetch(connection, tenant_id=tenant_id, suspended=suspended)
         return await get_tenant(connection, tenant_id)
-
-
-async def create_key(connection: Connection, new: NewKey, operator: str) -> Key | None:
-    """Store a key; None = no such tenant."""
-    async with transaction(connection):
-        await write_key(connection, new, operator)
-        return await reads.find_key(connection, new.key_id)
-
-
-async def write_key(connection: Connection, new: NewKey, operator: str) -> None:
-    """Insert a key; asked again with the same secret it changes nothing."""
-    await queries.write_key.fetch(
-        connection,
-        key_id=new.key_id,
-        tenant_id=new.tenant_id,
-        secret_sha256=new.secret_sha256,
-        scopes=list(new.scopes),
-        operator=operator,
-        lives_s=new.lives_s,
-    )
-
-
-async def list_keys(connection: Connection, tenant_id: str) -> list[Key]:
-    """Return a tenant's keys, oldest first."""
-    return [
-        reads.key(row) for row in await queries.list_keys.fetch(connection, tenant_id=tenant_id)
-    ]
-
-
-async def revoke_key(connection: Connection, tenant_id: str, key_id: str, operator: str) -> bool:
-    """Revoke a key of this tenant; False = it has no such key."""
-    async with transaction(connection):
-        row = await queries.revoke_key.fetch_one(
-            connection, tenant_id=tenant_id, key_id=key_id, operator=operator
-        )
-    return row is not None
 
 
 def tenant(row: Row) -> Tenant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from dpp.http.auth import (
     Authenticator,
     Principal,
 )
-from dpp.http.problems import Problem
+from dpp.http.limits import NAMES_MAX
+from dpp.http.problems import Problem, render
 from dpp.keys import Key
 
 if TYPE_CHECKING:
@@ -141,6 +143,74 @@ async def test_every_bad_key_gets_the_same_answer(stored: Key | None) -> None:
     missing = await Authenticator(keyring.find).authenticate([], "1.2.3.4")
 
     assert answer == missing
+
+
+KINDS = {
+    "unknown": None,
+    "wrong": evolve(KEY, secret_sha256=OTHER.secret_sha256),
+    "revoked": evolve(KEY, revoked=True),
+    "expired": evolve(KEY, expires_in_s=-5.0),
+}
+
+
+@pytest.mark.parametrize("tries", [1, GUESSES_A_MINUTE, GUESSES_A_MINUTE + 5])
+async def test_every_bad_key_looks_the_same_byte_by_byte_and_costs_one_lookup(
+    autojump_clock: MockClock, tries: int
+) -> None:
+    seen = {}
+    for kind, stored in KINDS.items():
+        keyring = Keyring({} if stored is None else {KEY.key_id: stored})
+        used: list[str] = []
+        auth = Authenticator(keyring.find, used.append)
+        answer: Principal | Problem | None = None
+        for _ in range(tries):
+            answer = await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+        assert isinstance(answer, Problem)
+        told = render(answer, instance="/v1/runs", request_id="r")
+        seen[kind] = (told, keyring.asked, auth._good, used)
+
+    assert seen == dict.fromkeys(KINDS, seen["unknown"])
+    assert seen["unknown"][1:] == (tries, {}, [])
+
+
+async def test_ten_thousand_guesses_are_bounded_and_keep_nobody_out(
+    autojump_clock: MockClock,
+) -> None:
+    store = Slow()
+    store.go_on.set()
+    auth = Authenticator(store.find)
+    answers: Counter[str] = Counter()
+    most = 0
+
+    async def guesser(n: int) -> None:
+        nonlocal most
+        for at in range(1_000):
+            text = guess(KEY.key_id if at % 2 else None)
+            answers[name(await auth.authenticate(bearer(text), f"6.6.6.{n}"))] += 1
+            most = max(most, store.open)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(10):
+            nursery.start_soon(guesser, n)
+        while sum(answers.values()) < 10_000:
+            assert await auth.authenticate(bearer(MINTED.text), "6.6.6.1") == PRINCIPAL
+            await trio.lowlevel.checkpoint()
+
+    assert answers.keys() == {"unauthorized", "quota-exceeded"}
+    assert answers["unauthorized"] <= 10 * (FAILURES_A_MINUTE + UNKNOWN_MAX)
+    assert most <= UNKNOWN_MAX + DOUBTED_MAX + 1
+    assert len(auth._failures._counts) <= NAMES_MAX
+    assert len(auth._good) == 1
+
+
+async def test_use_is_noted_of_good_keys_alone_each_time() -> None:
+    used: list[str] = []
+    auth = Authenticator(Keyring().find, used.append)
+
+    for text in (MINTED.text, guess(), MINTED.text, guess(KEY.key_id), "x"):
+        await auth.authenticate(bearer(text), "1.2.3.4")
+
+    assert used == [KEY.key_id] * 2
 
 
 async def test_key_is_looked_up_once_in_five_seconds(autojump_clock: MockClock) -> None:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpp import keys
+from dpp.http.keys import refusal
+from dpp.keyring import TooFast
 
 RANDOM = random.Random(1).randbytes(keys.RANDOM_BYTES)
 
@@ -66,3 +68,11 @@ def test_two_swapped_characters_are_a_typo() -> None:
 )
 def test_what_is_no_key_is_told_without_a_lookup(text: str) -> None:
     assert keys.parse(text) is None
+
+
+def test_too_many_keys_in_a_day_is_a_quota_that_says_when_to_come_back() -> None:
+    problem = refusal(TooFast())
+
+    assert (problem.name, problem.type.status) == ("quota-exceeded", 429)
+    assert problem.members == {"violated-policies": ["keys"]}
+    assert (b"retry-after", b"3600") in problem.headers

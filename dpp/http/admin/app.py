@@ -20,6 +20,7 @@ from dpp.http.admin.desk import NO_TENANT, Desk
 from dpp.http.admin.wire import FINDING_ID, RUN_ID, TENANT
 from dpp.http.answers import SECURITY
 from dpp.http.asgi import App
+from dpp.http.keys import KEY_ID
 from dpp.http.limits import Windows
 from dpp.http.pages import UNKNOWN, limit, named, problem_answer, refuse, respond
 from dpp.http.problems import Problem, over_quota, unauthorized, unavailable
@@ -30,7 +31,7 @@ BODY_MAX: Final = 64 * 1024  # the largest body is a reference and a reason
 FAILURES_A_MINUTE: Final = 10  # of an address
 NAMES: Final[Mapping[str, tuple[str, Problem]]] = {  # what stands for what in a path
     "tenant": (TENANT, NO_TENANT),
-    "key_id": (keys.KEY_ID, keys.NO_KEY),
+    "key_id": (KEY_ID, keys.NO_KEY),
     "run_id": (RUN_ID, transfers.NO_RUN),
     "finding_id": (FINDING_ID, findings.NO_FINDING),
 }

@@ -9,6 +9,7 @@ from attrs import asdict, frozen
 
 from dpp.findings import Audit, Finding
 from dpp.http.views import BudgetView, budget_view
+from dpp.http.views import key_view as tenants_key_view
 from dpp.keys import Key
 from dpp.leases import Node
 from dpp.tenants import Tenant
@@ -34,8 +35,13 @@ class KeyView:
     tenant_id: str
     scopes: Sequence[str]
     created_at: datetime
+    created_by: str
     expires_at: datetime | None
+    last_used_at: datetime | None
     revoked: bool
+    ended: bool
+    spend_limit_usd: str | None
+    spent_usd: str | None
 
 
 @frozen(slots=False)
@@ -141,9 +147,8 @@ def with_key(view: TenantView | KeyView, key_id: str, api_key: str) -> dict[str,
 
 def key_view(key: Key) -> KeyView:
     """Return a key as the admin API shows it."""
-    return KeyView(
-        key.key_id, key.tenant_id, key.scopes, key.created_at, key.expires_at, key.revoked
-    )
+    shown = asdict(tenants_key_view(key), recurse=False)
+    return KeyView(**{**shown, "tenant_id": key.tenant_id, "created_by": key.created_by})
 
 
 def finding_view(finding: Finding) -> FindingView:

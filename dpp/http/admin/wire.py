@@ -7,7 +7,7 @@ from attrs import frozen
 from msgspec import Meta
 
 from dpp import money
-from dpp.http.wire import Money
+from dpp.http.wire import Lives, Moment, Money, Overlap, Scopes
 from dpp.keys import SCOPES
 from dpp.packs.strict import Check, Wrong
 
@@ -15,12 +15,6 @@ TENANT: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 FINDING_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 RUN_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
-LIVES_MAX_S: Final = 10 * 365 * 86_400  # longer is "until revoked"
-
-
-def _known(scopes: tuple[str, ...]) -> None:
-    if not set(scopes) <= set(SCOPES):
-        raise Wrong(f"must be some of {', '.join(SCOPES)}")
 
 
 def _not_zero(text: str) -> None:
@@ -45,8 +39,6 @@ Reason = Annotated[str, Meta(max_length=500, pattern=PRINTABLE)]
 Why = Annotated[Reason, Check(_says_something)]
 SignedMoney = Annotated[str, Check(_not_zero)]
 RunId = Annotated[str, Check(_run_id)]
-Scopes = Annotated[tuple[str, ...], Check(_known), Meta(min_length=1, max_length=len(SCOPES))]
-Lives = Annotated[int, Meta(ge=1, le=LIVES_MAX_S)]
 
 
 @frozen(kw_only=True)
@@ -75,10 +67,22 @@ class PlanBody(Change):
 
 @frozen(kw_only=True)
 class NewKeyBody(Change):
-    """A key; without scopes it has all of them, without `lives_s` it lives until revoked."""
+    """A key; without scopes it has all of them, without an end it lives until revoked.
+
+    With a spend limit it may spend no more than that in all, with those that it makes.
+    """
 
     scopes: Scopes = SCOPES
-    lives_s: Lives | None = None
+    expires_at: Moment | None = None
+    expires_in_s: Lives | None = None
+    spend_limit_usd: Money | None = None
+
+
+@frozen(kw_only=True)
+class RotateKeyBody(Change):
+    """A new key in the place of another, which goes on for `overlap_s`."""
+
+    overlap_s: Overlap = 86_400
 
 
 @frozen(kw_only=True)
