@@ -28,7 +28,12 @@ def value_of(text: str) -> object:
 
 def pairs(words: Iterable[str]) -> Pairs:
     """Return K=V words as members; a word without `=` and a name given twice are refused."""
-    members: Pairs = {}
+    return {name: value_of(text) for name, text in texts(words).items()}
+
+
+def texts(words: Iterable[str]) -> dict[str, str]:
+    """Return K=V words whose V stays a string, whatever it looks like; refused are the same."""
+    members: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
@@ -37,7 +42,7 @@ def pairs(words: Iterable[str]) -> Pairs:
         if name in members:
             message = f"{name!r} is given twice"
             raise click.UsageError(message)
-        members[name] = value_of(text)
+        members[name] = text
     return members
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dpp.client.faults import Problem
 
 TODO: Mapping[str, str] = {
+    "spend-limit-exceeded": "Wait until it resets, or give the tenant another plan.",
     "budget-exceeded": "Deposit more (`dpp deposit TENANT AMOUNT`), or lower --max-cost.",
     "max-cost-too-low": "Raise --max-cost to at least what is required.",
     "max-cost-too-high": "Lower --max-cost, or give the tenant another plan.",
@@ -57,14 +58,25 @@ TYPED: Mapping[str, str] = {
     "/operator": "--operator",
     "/reason": "--reason",
     "/scopes": "--scope",
-    "/lives_s": "--lives",
+    "/expires_in_s": "--expires-in",
+    "/spend_limit_usd": "--spend-limit",
+    "/overlap_s": "--overlap",
     "/pack_type": "--pack",
     "/max_cost_usd": "--max-cost",
     "/timebox_s": "--timebox",
     "/priority": "--priority",
+    "/run_at": "--run-at",
+    "/start_before": "--start-before",
+    "/webhook_url": "--webhook-url",
     "/query/cursor": "--cursor",
     "/query/idempotency_key": "--idempotency-key",
+    "/query/status": "--status",
+    "/query/pack_type": "--pack",
+    "/query/created_after": "--created-after",
+    "/query/created_before": "--created-before",
+    "/headers/last-event-id": "--after",
 }
+MEMBERS: Mapping[str, str] = {"/inputs/": "--input ", "/metadata/": "--metadata "}
 INPUT = re.compile("/inputs/([^/]+)")
 
 
@@ -93,8 +105,9 @@ def _words(problem: Problem) -> str:
 
 def _typed(pointer: str) -> str:
     """Return the name that a member has on the command line; its pointer if it has none."""
-    if pointer.startswith("/inputs/"):
-        return f"--input {pointer.removeprefix('/inputs/')}"
+    for start, option in MEMBERS.items():
+        if pointer.startswith(start):
+            return option + pointer.removeprefix(start)
     return TYPED.get(pointer, pointer or "the request")
 
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from dpp.cli.output import Output
-    from dpp.client.runs import Client
-    from dpp.client.values import Run
+    from dpp.client import Client, Run
 
 
 class Watcher(Protocol):
@@ -33,10 +32,12 @@ def follow(out: Output, client: Client, run: Run) -> Run:
     """Show the run until it has ended; return it as it ended."""
     with watcher(out) as show:
         show(run)
-        for latest in client.watch(run.run_id) if not run.ended else ():
-            run = latest
-            show(run)
-    return run
+        if run.ended:
+            return run
+        with client.watch(run.run_id) as states:
+            for state in states:
+                show(state)
+    return state
 
 
 def watcher(out: Output) -> AbstractContextManager[Watcher]:

@@ -13,6 +13,7 @@ import pwd
 import shlex
 import socket
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,13 +25,14 @@ from dpp.cli.exits import Exit, Stop, Trouble
 
 if TYPE_CHECKING:
     from dpp.cli.session import Session
+    from dpp.client import Client, ClientError, Retries
     from dpp.client.admin import Admin
-    from dpp.client.runs import Client
-    from dpp.client.transport import Retries
+    from dpp.client.auth import Renewed
     from dpp.urls import Address
 
 KEY_LIVES_S = 600  # long enough for a command, short enough to be forgotten
 KNOCK_S = 5
+PAUSE_MAX_S = 5.0  # between two tries of a command
 # What a listener binds, and what reaches it.
 ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 NO_TOKEN = Trouble(
@@ -74,25 +76,30 @@ def admin(session: Session, operator: str | None = None, retries: Retries | None
     if not token:
         _knock(url)
         raise Stop(Exit.USAGE, NO_TOKEN)
-    return Admin(url, token, operator or operator_name(), retries or _retries(session))
+    return Admin(
+        url,
+        token,
+        operator or operator_name(),
+        retries=retries or _retries(),
+        on_retry=partial(_tell, session),
+    )
 
 
 def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
     """Return a tenant's client, by the key given or by one that the admin API makes when asked."""
-    from dpp.client.keys import Renewed
-    from dpp.client.runs import Client
+    from dpp.client.auth import Renewed
 
     if not api_key and not tenant:
         raise Stop(Exit.USAGE, NO_KEY)
     url, _ = _url(session, management=False)
     if tenant is None:
-        return Client(url, api_key or "", _retries(session))
+        return _client(session, url, api_key or "")
 
     made: list[str] = []
 
     def make() -> str:
         with admin(session) as asked:
-            answer = asked.create_key(tenant, lives_s=KEY_LIVES_S)
+            answer = asked.create_key(tenant, expires_in_s=KEY_LIVES_S)
         made.append(answer["key_id"])
         return str(answer["api_key"])
 
@@ -100,29 +107,32 @@ def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
         if made:
             _revoke(session, tenant, made[-1])  # those before it have run out
 
-    return Client(url, Renewed(make, revoke), _retries(session))
+    return _client(session, url, Renewed(make, revoke))
+
+
+def _client(session: Session, url: str, key: str | Renewed) -> Client:
+    from dpp.client import Client
+
+    return Client(url, key, retries=_retries(), on_retry=partial(_tell, session))
 
 
 def _revoke(session: Session, tenant: str, key_id: str) -> None:
     """Revoke a key that is not needed any more: asked once, as it runs out by itself too."""
-    from dpp.client.faults import ClientError
-    from dpp.client.transport import Retries
+    from dpp.client import ClientError, Retries
 
     with suppress(ClientError, Stop), admin(session, retries=Retries(attempts=1)) as asked:
         asked.revoke_key(tenant, key_id)
 
 
-def _retries(session: Session) -> Retries:
-    """Return how commands ask again: aloud, and not where nobody ever answered."""
-    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+def _retries() -> Retries:
+    """Return how commands ask again: not where nobody ever answered."""
+    from dpp.client import Retries
 
-    from dpp.client.transport import Retries
+    return Retries(pause_max_s=PAUSE_MAX_S, at_first=False)
 
-    def tell(details: RetryDetails) -> None:
-        session.out.note(f"{details.caused_by}; asking again in {details.wait_for:.1f} s")
 
-    set_on_retry_hooks([tell])
-    return Retries(at_first=False)
+def _tell(session: Session, failure: ClientError, pause_s: float) -> None:
+    session.out.note(f"{failure}; asking again in {pause_s:.1f} s")
 
 
 def _url(session: Session, *, management: bool) -> tuple[str, bool]:
@@ -166,15 +176,15 @@ def _url_of(address: Address) -> str:
 
 
 def _knock(url: str) -> None:
-    """Raise `Unreachable` if nobody listens: that comes before any question of tokens."""
-    from dpp.client.faults import Unreachable
+    """Raise `TransportError` if nobody listens: that comes before any question of tokens."""
+    from dpp.client import TransportError
 
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "", port), KNOCK_S).close()
     except OSError as error:
-        raise Unreachable(url, str(error), sent=False) from error
+        raise TransportError(url, str(error), sent=False) from error
 
 
 def _admin_token(session: Session, *, running: bool) -> str:

@@ -14,14 +14,14 @@ from dpp.keys import SCOPES
 
 if TYPE_CHECKING:
     from dpp.cli.output import Output
-    from dpp.client.values import Run
+    from dpp.client import Receipt, Run, RunEvent
 
 BUDGET = ("deposited_usd", "available_usd", "held_usd", "spent_usd")
 USD = ("amount_usd", "cost_usd", "returned_usd")
 LEDGER = ("seq", "kind", *USD, "run_id", "reference", "created_at")
 RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
 TENANTS = ("tenant_id", "plan", "state", *BUDGET)
-KEYS = ("key_id", "state", "scopes", "created_at", "expires_at")
+KEYS = ("key_id", "state", "scopes", "created_at", "expires_at", "last_used_at", "spent_usd")
 FINDINGS = ("finding_id", "invariant", "subject", "tenant_id", "opened_at")
 OFFENDERS_SHOWN = 5
 
@@ -47,6 +47,7 @@ def run_pairs(run: Run) -> dict[str, object]:
         "finished": document.get("finished_at"),
         "error": None if run.error is None else f"{run.error.code}: {run.error.detail}",
         "paid by": None if run.error is None else run.error.payer,
+        **{f"  {name}": text for name, text in run.metadata.items()},
         "trace": run.trace_id,
     }
     return {name: text for name, text in pairs.items() if text not in (None, "")}
@@ -67,6 +68,42 @@ def show_run(out: Output, run: Run) -> None:
     if run.result is not None:
         out.say("result")
         out.say(json.dumps(run.result, indent=2, ensure_ascii=False))
+
+
+def event_line(event: RunEvent) -> str:
+    """Return an event in words: its id, what it is, and what it says."""
+    said = ", ".join(
+        f"{name} {json.dumps(value) if isinstance(value, dict) else value}"
+        for name, value in event.data.items()
+        if value is not None
+    )
+    return f"{event.event_id}  {event.kind}  {said}"
+
+
+def event_document(event: RunEvent) -> dict[str, Any]:
+    """Return an event as `--json` prints it."""
+    return {"id": event.event_id, "event": event.kind, "data": dict(event.data)}
+
+
+def receipt_pairs(receipt: Receipt) -> dict[str, object]:
+    """Return what there is to say of a receipt."""
+    pairs = {
+        "run": receipt.run_id,
+        "tenant": receipt.tenant_id,
+        "pack": f"{receipt.pack_type} {receipt.pack_version or ''}".rstrip(),
+        "status": receipt.status,
+        "attempt": receipt.attempt,
+        "reserved": f"{receipt.reserved_usd} USD",
+        "cost": f"{receipt.cost_usd} USD",
+        "returned": f"{receipt.returned_usd} USD",
+        "policy": receipt.policy,
+        "transfers": f"{receipt.transfer_ids.reserve}, {receipt.transfer_ids.resolution}",
+        "inputs sha256": receipt.inputs_sha256,
+        "result sha256": receipt.result_sha256,
+        "created": receipt.document.get("created_at"),
+        "settled": receipt.document.get("settled_at"),
+    }
+    return {name: text for name, text in pairs.items() if text not in (None, "")}
 
 
 def run_row(run: Run) -> Sequence[object]:
@@ -116,18 +153,22 @@ def show_tenants(out: Output, tenants: Documents) -> None:
 
 def show_keys(out: Output, keys: Documents) -> None:
     """Print a list of keys for people."""
-    out.table(KEYS, map(key_row, keys), ids=("key_id",), spare=("created_at", "scopes"))
+    spare = ("created_at", "last_used_at", "scopes")
+    out.table(KEYS, map(key_row, keys), ids=("key_id",), spare=spare)
 
 
 def key_row(key: Mapping[str, Any]) -> Sequence[object]:
     """Return one line of a list of keys."""
-    scopes = key.get("scopes", ())
+    scopes, limit = key.get("scopes", ()), key.get("spend_limit_usd")
+    ended = "revoked" if key.get("revoked") else "expired"
     return (
         key.get("key_id"),
-        "revoked" if key.get("revoked") else "active",
+        ended if key.get("ended") else "active",
         "all" if set(scopes) == set(SCOPES) else " ".join(scopes),
         when(key.get("created_at")),
         when(key.get("expires_at")),
+        when(key.get("last_used_at")),
+        f"{key.get('spent_usd')} of {limit}" if limit else "",
     )
 
 

@@ -68,14 +68,16 @@ def _of_client(error: BaseException) -> Stop | None:
         what = f"{error}: it must begin with http:// or https://, and name a host."
         todo = "Correct DPP_URL or DPP_MANAGEMENT_URL."
         return Stop(Exit.USAGE, Trouble("usage", what, "DPP asked nothing.", todo))
-    if isinstance(error, faults.Unreachable):
+    if isinstance(error, faults.Misconfigured):
+        return Stop(Exit.USAGE, Trouble("usage", f"{error}.", "DPP asked nothing."))
+    if isinstance(error, faults.TransportError):
         did = "The request may have been carried out." if error.sent else "DPP asked nothing."
         what = f"No node answers at {error.url}: {error.why.rstrip('.')}."
         return Stop(Exit.UNREACHABLE, Trouble("unreachable", what, did, START, {"url": error.url}))
     if isinstance(error, faults.BadAnswer):
         trouble = Trouble("bad-answer", f"{error}.", "", START, {"url": error.url})
         return Stop(Exit.UNREACHABLE, trouble)
-    if isinstance(error, faults.Refused):
+    if isinstance(error, faults.ApiProblem):
         return Stop(Exit.NEGATIVE, problems.trouble_of(error.problem, error.retry_after_s))
     return None
 

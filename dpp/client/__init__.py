@@ -1,5 +1,126 @@
-"""The Python client of DPP: `runs.Client` for a tenant, `admin.Admin` for an operator.
+"""The Python client of DPP: `Client` for threads, `AsyncClient` for trio and asyncio.
 
-Both speak through one `transport`, which retries what may be asked again and raises what `faults`
-names; answers become `values`. Nothing here knows the node: it is a client like any other.
+    steps, retries, sse, asking      the machinery: pure, no socket and no clock
+    submissions, runs, events, …     the operations, each written once as steps
+    blocking, awaiting, connection   the two shells that do the steps with httpx
+    values, faults                   what comes back: frozen values, one exception a meaning
+    admin                            an operator's client, for the command line
+
+Nothing here knows the node: it is a client like any other, and needs httpx, attrs and cattrs.
 """
+
+from dpp.client.awaiting import AsyncClient, AsyncStream
+from dpp.client.blocking import Client, Stream
+from dpp.client.faults import (
+    ApiProblem,
+    BadAnswer,
+    BudgetExceeded,
+    ClientError,
+    DigestMismatch,
+    Expired,
+    FieldError,
+    Forbidden,
+    IdempotencyKeyReused,
+    InternalError,
+    InvalidRequest,
+    MaxCostRefused,
+    Misconfigured,
+    NotAUrl,
+    NotFound,
+    PackNotAllowed,
+    PackUnknown,
+    Problem,
+    QuotaExceeded,
+    RunNotFinished,
+    SignatureInvalid,
+    SpendLimitExceeded,
+    TenantFrozen,
+    TenantSuspended,
+    TransportError,
+    Unauthorized,
+    Unavailable,
+    WaitTimedOut,
+)
+from dpp.client.retries import Retries
+from dpp.client.submissions import Submission
+from dpp.client.values import (
+    BatchItem,
+    Budget,
+    Cost,
+    Delivery,
+    Key,
+    Pack,
+    Page,
+    Progress,
+    Quote,
+    Receipt,
+    Result,
+    Run,
+    RunError,
+    RunEvent,
+    Saved,
+    Transfer,
+    Usage,
+    UsageDay,
+    Webhook,
+    WebhookEvent,
+)
+from dpp.client.webhooks import verify_webhook
+
+__all__ = [
+    "ApiProblem",
+    "AsyncClient",
+    "AsyncStream",
+    "BadAnswer",
+    "BatchItem",
+    "Budget",
+    "BudgetExceeded",
+    "Client",
+    "ClientError",
+    "Cost",
+    "Delivery",
+    "DigestMismatch",
+    "Expired",
+    "FieldError",
+    "Forbidden",
+    "IdempotencyKeyReused",
+    "InternalError",
+    "InvalidRequest",
+    "Key",
+    "MaxCostRefused",
+    "Misconfigured",
+    "NotAUrl",
+    "NotFound",
+    "Pack",
+    "PackNotAllowed",
+    "PackUnknown",
+    "Page",
+    "Problem",
+    "Progress",
+    "QuotaExceeded",
+    "Quote",
+    "Receipt",
+    "Result",
+    "Retries",
+    "Run",
+    "RunError",
+    "RunEvent",
+    "RunNotFinished",
+    "Saved",
+    "SignatureInvalid",
+    "SpendLimitExceeded",
+    "Stream",
+    "Submission",
+    "TenantFrozen",
+    "TenantSuspended",
+    "Transfer",
+    "TransportError",
+    "Unauthorized",
+    "Unavailable",
+    "Usage",
+    "UsageDay",
+    "WaitTimedOut",
+    "Webhook",
+    "WebhookEvent",
+    "verify_webhook",
+]

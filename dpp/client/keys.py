@@ -1,44 +1,57 @@
-"""How a request says who asks: a bearer token, or a key that is made anew when it has run out."""
+"""A tenant's own API keys: made, rotated and revoked with one of them that may."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Iterable
+from datetime import datetime
+from urllib.parse import quote
 
-import httpx
-from attrs import define, field
+from dpp.client import asking
+from dpp.client.steps import Context, Items, Steps
+from dpp.client.submissions import Money, usd
+from dpp.client.values import Key
 
-
-@define(eq=False)
-class Bearer(httpx.Auth):
-    """A token that stands."""
-
-    token: str = field(repr=False)
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign the request."""
-        request.headers["Authorization"] = f"Bearer {self.token}"
-        yield request
+ROOT = "/v1/keys"
 
 
-@define(eq=False)
-class Renewed(httpx.Auth):
-    """A short-lived key: made when first needed, and once more for a request that meets 401.
+def keys(context: Context) -> Items[Key]:
+    """Give the tenant's keys, without their secrets."""
+    return asking.pages(context, ROOT, Key)
 
-    A wait may outlast the key; whoever may make one goes on with the next. `end` is called when the
-    client that it signs for is closed.
+
+def create_key(
+    context: Context,
+    scopes: Iterable[str],
+    *,
+    expires_at: datetime | str | None = None,
+    expires_in_s: int | None = None,
+    spend_limit: Money | None = None,
+) -> Steps[Key]:
+    """Make a key, at most as mighty as the one that asks; its `api_key` is in this answer alone.
+
+    Without an end it ends with the key that asks. Asked again only when it was certainly not done.
     """
+    members = {
+        "scopes": [*scopes],
+        "expires_at": asking.moment(expires_at),
+        "expires_in_s": expires_in_s,
+        "spend_limit_usd": None if spend_limit is None else usd(spend_limit),
+    }
+    return asking.fetch(context, asking.send("POST", ROOT, members, repeatable=False), Key)
 
-    make: Callable[[], str]
-    end: Callable[[], None] = lambda: None
-    _key: str = field(default="", init=False, repr=False)
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign the request, and sign it again with a new key if the old one is refused."""
-        fresh = not self._key
-        self._key = self._key or self.make()
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        answer = yield request
-        if answer.status_code == httpx.codes.UNAUTHORIZED and not fresh:
-            self._key = self.make()
-            request.headers["Authorization"] = f"Bearer {self._key}"
-            yield request
+def rotate_key(context: Context, key_id: str, *, overlap_s: int | None = None) -> Steps[Key]:
+    """Make a key in the place of another, which goes on for `overlap_s`, at most a week."""
+    request = asking.send(
+        "POST", f"{_path(key_id)}:rotate", {"overlap_s": overlap_s}, repeatable=False
+    )
+    return asking.fetch(context, request, Key)
+
+
+def revoke_key(context: Context, key_id: str) -> Steps[None]:
+    """Revoke a key: refused everywhere within five seconds."""
+    yield from asking.deleted(context, _path(key_id))
+
+
+def _path(key_id: str) -> str:
+    return f"{ROOT}/{quote(key_id, safe='')}"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 from attrs import frozen
 
+from dpp.cli import reach
 from dpp.cli.main import call
+from tests.cli import peers
 
 
 @frozen
@@ -42,11 +42,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _retries_do_not_wait() -> Iterator[None]:
-    stamina.set_testing(True, attempts=8, cap=True)
-    yield
-    stamina.set_testing(False)
-    stamina.instrumentation.set_on_retry_hooks(None)
+def _retries_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "PAUSE_MAX_S", 0.0)
 
 
 @pytest.fixture
@@ -65,6 +62,4 @@ def dpp(capfd: pytest.CaptureFixture[str]) -> Dpp:
 @pytest.fixture
 def closed_url() -> str:
     """Return a URL where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return peers.closed_url()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,11 +15,17 @@ JSON = "application/json"
 
 @frozen
 class Says:
-    """One answer; without a status the connection is closed once the request was read."""
+    """One answer; without a status the connection is closed once the request was read.
+
+    `cut`: the connection ends before all that was announced has come. `streamed`: nothing is
+    announced, the body ends with the connection.
+    """
 
     status: int | None
-    body: str = "{}"
+    body: str | bytes = "{}"
     headers: dict[str, str] = field(factory=dict)
+    cut: bool = False
+    streamed: bool = False
 
 
 @frozen
@@ -39,9 +46,16 @@ class Peer:
     asked: list[Asked]
 
 
+def closed_url() -> str:
+    """Return a URL where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
 @contextmanager
-def peer(answers: Sequence[Says]) -> Iterator[Peer]:
-    """Serve these answers."""
+def peer(answers: Sequence[Says | Callable[[Asked], Says]]) -> Iterator[Peer]:
+    """Serve these answers; one may be made from the request."""
     asked: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,17 +63,22 @@ def peer(answers: Sequence[Says]) -> Iterator[Peer]:
             length = int(self.headers.get("Content-Length", 0))
             body = self.rfile.read(length)
             asked.append(Asked(self.command, self.path, dict(self.headers), body))
-            says = answers[min(len(asked), len(answers)) - 1]
+            scripted = answers[min(len(asked), len(answers)) - 1]
+            says = scripted if isinstance(scripted, Says) else scripted(asked[-1])
             if says.status is None:
                 self.close_connection = True
                 return
             self.send_response_only(says.status)  # with no Date of its own
             for name, text in {"Content-Type": JSON, **says.headers}.items():
                 self.send_header(name, text)
-            content = says.body.encode()
-            self.send_header("Content-Length", str(len(content)))
+            content = says.body.encode() if isinstance(says.body, str) else says.body
+            if says.streamed:
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(content) + says.cut))
             self.end_headers()
             self.wfile.write(content)
+            self.close_connection = self.close_connection or says.cut
 
         do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _answer  # noqa: N815 - the library's names
 

@@ -139,6 +139,53 @@ def test_a_key_is_made_listed_without_its_secret_and_revoked(
     assert (refused.status, refused.document["error"]["code"]) == (1, "unauthorized")
 
 
+def test_a_key_has_scopes_an_end_and_a_spend_limit_and_is_listed_after_its_end_where_asked(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    limits = ("--scope", "runs:read", "--scope", "runs:write", "--expires-in", "2h")
+    made = dpp("key", "create", name, *limits, "--spend-limit", "5.00", "--json").document
+    alive = dpp("key", "list", name, "--json").document["items"]
+    dpp("key", "revoke", name, made["key_id"])
+    after = dpp("key", "list", name, "--json").document["items"]
+    ended = dpp("key", "list", name, "--all", "--json").document["items"]
+    shown = dpp("key", "list", name, "--all").out
+
+    key = alive[0]
+    assert (key["key_id"], key["scopes"]) == (made["key_id"], ["runs:read", "runs:write"])
+    assert (key["spend_limit_usd"], key["spent_usd"]) == ("5.00", "0.00")
+    assert key["expires_at"] is not None
+    assert made["key_id"] not in [one["key_id"] for one in after]
+    assert [one["key_id"] for one in ended if one["revoked"]][0] == made["key_id"]  # noqa: RUF015
+    assert "revoked" in shown
+
+
+def test_a_key_is_rotated_and_the_old_one_goes_on_as_long_as_is_said(
+    dpp: Dpp, tenant: dict[str, Any], name: str
+) -> None:
+    made = dpp("key", "create", name, "--json").document
+
+    turned = dpp("key", "rotate", name, made["key_id"], "--overlap", "1h", "--json").document
+    both = [
+        dpp("run", "list", "--api-key", one["api_key"], "--json").status for one in (made, turned)
+    ]
+    ended = dpp("key", "rotate", name, turned["key_id"], "--overlap", "0")
+    gone = dpp("key", "rotate", name, turned["key_id"], "--json")
+
+    assert {*turned} == {"key_id", "api_key", "old_ends_at"}
+    assert both == [Exit.GOOD, Exit.GOOD]
+    assert (ended.status, gone.status) == (Exit.GOOD, Exit.NEGATIVE)
+    assert gone.document["error"]["code"] == "not-found"
+
+
+@pytest.mark.parametrize("time", ["-1", "1w", "", "1.5h", "soon"])
+def test_a_time_that_is_none_is_told_before_anything_is_asked(
+    dpp: Dpp, name: str, time: str
+) -> None:
+    refused = dpp("key", "create", name, "--expires-in", time)
+
+    assert refused.status == Exit.USAGE
+
+
 def test_a_key_that_a_command_made_for_itself_does_not_outlive_it(
     dpp: Dpp, tenant: dict[str, Any], name: str
 ) -> None:

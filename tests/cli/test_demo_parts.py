@@ -22,7 +22,7 @@ from dpp.cli.demo.judge import fold, judge
 from dpp.cli.exits import Stop
 from dpp.cli.main import call
 from dpp.cli.output import Output
-from dpp.client.values import Budget, Run, Transfer
+from dpp.client import Budget, Run, Transfer
 from dpp.packs.decision.analysis import decide
 from dpp.packs.decision.model import DecisionInputs, price_of
 from dpp.packs.inputs import structure

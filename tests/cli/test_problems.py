@@ -10,7 +10,7 @@ import pytest
 from dpp.cli.exits import Exit
 from dpp.cli.output import Output
 from dpp.cli.problems import TODO, trouble_of
-from dpp.client.faults import Problem
+from dpp.client import Problem
 from tests.cli.conftest import Dpp
 from tests.cli.peers import Says, peer
 

@@ -16,7 +16,7 @@ from dpp.cli.tables import (
     show_tenants,
     tenant_row,
 )
-from dpp.client.values import Run
+from dpp.client import Run
 from dpp.keys import SCOPES
 
 DOCUMENT: dict[str, Any] = {

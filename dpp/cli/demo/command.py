@@ -26,8 +26,7 @@ from dpp.resources import config_dir
 
 if TYPE_CHECKING:
     from dpp.cli.demo.child import Child
-    from dpp.client.runs import Client
-    from dpp.client.values import Run
+    from dpp.client import Client, Run
 
 TENANT, PLAN, DEPOSIT_USD = "demo", "basic", "10.00"
 EXIT = "DEMO_EXIT"
@@ -90,8 +89,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _show(session: Session, child: Child, token: str) -> Shown:
     """Make the tenant, submit the run, follow it, and print everything that came of it."""
     from dpp.cli.demo import showing
+    from dpp.client import Client
     from dpp.client.admin import Admin
-    from dpp.client.runs import Client
 
     out = session.out
     with Admin(child.node.management_url, token, reach.operator_name()) as admin:
@@ -139,15 +138,7 @@ def _show(session: Session, child: Child, token: str) -> Shown:
 
 
 def _run(session: Session, client: Client) -> Run:
-    from dpp.client.runs import Submission
-
-    submitted = client.submit(
-        Submission(
-            pack_type=question.PACK,
-            max_cost_usd=question.MAX_COST_USD,
-            inputs=question.inputs(),
-        )
-    )
+    submitted = client.submit(question.PACK, question.inputs(), question.MAX_COST_USD)
     return progress.follow(session.out, client, submitted)
 
 

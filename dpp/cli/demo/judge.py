@@ -6,17 +6,22 @@ Nothing here asks the node or trusts it: the ledger is added up line by line, in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from dpp import money
 
 if TYPE_CHECKING:
-    from dpp.client.values import Budget, Run, Transfer
+    from dpp.client import Budget, Run, Transfer
 
 
-def micros(text: str | None) -> int:
+def micros(amount: Decimal | str | None) -> int:
     """Return an amount of the wire in micro-dollars; none is 0."""
-    return 0 if text is None else money.parse(text)
+    return (
+        0
+        if amount is None
+        else money.parse(f"{amount:f}" if isinstance(amount, Decimal) else amount)
+    )
 
 
 def fold(transfers: Iterable[Transfer]) -> dict[str, int]:
