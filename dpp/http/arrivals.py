@@ -1,8 +1,8 @@
-"""Whole requests: read, checked and bounded before anything behind the listener hears of them.
+"""Requests as they arrive: heads, and whole requests, checked and bounded before hypercorn hears.
 
-For the management listener, whose requests are few and small. What hypercorn is given is written
-anew from what was understood here, so the two cannot read it differently: one request, one length,
-no coding, no upgrade, and nothing after it.
+Whole ones are for the management listener, whose requests are few and small. What hypercorn is
+given is written anew from what was understood here, so the two cannot read it differently: one
+request, one length, no coding, no upgrade, and nothing after it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,11 +15,14 @@ from dpp.http import heads
 from dpp.http.bodies import body_of, next_piece
 from dpp.http.exchange import CONTINUE, TOO_SLOW
 from dpp.http.heads import Head, Violation
-from dpp.http.inbox import Inbox
+from dpp.http.inbox import Inbox, Peer
 
 HEAD_S: Final = 5.0  # as on the public listener
 BODY_S: Final = 10.0
+EMPTY_LINES_MAX: Final = 8  # before a request; old clients send one
 LATE: Final = Violation("request-timeout", "the head did not arrive in time")
+NO_REQUEST: Final = Violation("malformed-http", "there are only empty lines")
+CUT: Final = Violation("malformed-http", "the connection ended in a head")
 
 # Of the connection, not of the request; the last one is answered here.
 _NOT_PASSED_ON: Final = frozenset(
@@ -61,7 +64,7 @@ async def arrive(
     """Wait for a request; None = nobody is there to be told that it did not come."""
     head: Head | Violation | None = LATE
     with trio.move_on_after(HEAD_S):
-        head = await _head(inbox)
+        head = await next_head(inbox)
     if not isinstance(head, Head):
         return head if inbox.held or head is not LATE else None
     if head.length is not None and head.length > body_max:
@@ -74,13 +77,22 @@ async def arrive(
     return Arrival(head, body) if isinstance(body, bytes) else body
 
 
-async def _head(inbox: Inbox) -> Head | Violation | None:
-    searched = 0
-    while (end := heads.find_end(inbox.held, searched)) is None:
+async def next_head(inbox: Inbox) -> Head | Violation | None:
+    """Wait for a head; None = the peer left without a word."""
+    searched = empty_lines = 0
+    while True:
+        while inbox.held.startswith(b"\r\n"):  # RFC 9112, 2.2: they are passed over
+            empty_lines += 1
+            if empty_lines > EMPTY_LINES_MAX:
+                return NO_REQUEST
+            inbox.drop(2)
+            searched = 0
+        end = heads.find_end(inbox.held, searched)
+        if end is not None:
+            return heads.parse(inbox.take(end)) if isinstance(end, int) else end
         searched = len(inbox.held)
         if not await inbox.more():
-            return None
-    return heads.parse(inbox.take(end)) if isinstance(end, int) else end
+            return CUT if inbox.held and inbox.peer is Peer.ENDED else None
 
 
 async def _body(head: Head, inbox: Inbox, body_max: int) -> bytes | Violation:

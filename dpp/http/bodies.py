@@ -32,6 +32,14 @@ class Body(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where the bytes of a body come from."""
+
+    async def more(self) -> bool:
+        """Wait for bytes beside those that are here; False = there will be none."""
+        ...
+
+
 class CountedBody:
     """A body whose length was announced, 0 included."""
 
@@ -89,9 +97,9 @@ def body_of(head: Head, inbox: Inbox) -> Body:
     return CountedBody(head.length, inbox)
 
 
-async def next_piece(body: Body, inbox: Inbox) -> bytes | Violation:
+async def next_piece(body: Body, source: Source) -> bytes | Violation:
     """Wait for the next piece of a body; b"" is its end."""
     while (piece := body.poll()) is None:
-        if not await inbox.more():
+        if not await source.more():
             return ENDED_EARLY
     return piece

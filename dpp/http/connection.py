@@ -10,13 +10,16 @@ from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum, auto
 from math import inf
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
+from dpp.faults import StoreUnavailable
 from dpp.http import heads
 from dpp.http.answers import Answer
+from dpp.http.arrivals import CUT, EMPTY_LINES_MAX, LATE, NO_REQUEST
 from dpp.http.asgi import Address, App
+from dpp.http.bodies import body_of
 from dpp.http.exchange import Exchange, Patience
 from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Inbox, Peer
@@ -30,9 +33,6 @@ Refuse: TypeAlias = Callable[[Violation, Head | None], Answer]
 Parting: TypeAlias = Literal["linger"] | tuple[Violation, Head | None] | None
 
 REQUESTS_MAX: Final = 100_000  # then a new connection: whatever a connection gathers, it sheds
-LATE: Final = Violation("request-timeout", "the head did not arrive in time")
-EMPTY_LINES_MAX: Final = 8  # before a request; old clients send one
-NO_REQUEST: Final = Violation("malformed-http", "there are only empty lines")
 OURS: Final = Violation("internal-error", "it is logged under this request_id")
 
 log = get_logger(__name__)
@@ -125,7 +125,13 @@ class Connection:
     async def _serve(self, head: Head, *, last: bool) -> Exchange:
         """Let the app answer one request; where it fails, the reply has not started."""
         exchange = self._exchange = Exchange(
-            head, self._inbox, self._stream, self._work, self._patience, self._dates.now()
+            head,
+            body_of(head, self._inbox),
+            self._inbox,
+            self._stream,
+            self._work,
+            self._patience,
+            self._dates.now(),
         )
         exchange.keep = head.keep_alive and not last and not self._draining
         if self._inbox.peer is not Peer.OPEN:
@@ -168,10 +174,7 @@ class Connection:
         while head is None:
             searched = len(inbox.held)
             if not await inbox.more():
-                cut = bool(inbox.held) and inbox.peer is Peer.ENDED
-                return (
-                    Violation("malformed-http", "the connection ended in a head") if cut else None
-                )
+                return CUT if inbox.held and inbox.peer is Peer.ENDED else None
             head = self._take_head(searched)
         self._work.deadline = inf
         return head
@@ -206,15 +209,34 @@ class Connection:
             self._exchange.peer_ended(peer)
 
 
-async def guard(connection: Connection) -> None:
+class Served(Protocol):
+    """A connection that can be served to its end."""
+
+    async def run(self) -> None:
+        """Serve this connection to its end; the stream is closed afterwards in any case."""
+        ...
+
+    def drain(self) -> None:
+        """Finish what is being answered, then close; an idle connection closes now."""
+        ...
+
+
+async def guard(connection: Served) -> None:
     """Serve a connection; whatever goes wrong with it ends here."""
     try:
         await connection.run()
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the peer is gone: as ordinary as its coming
+    except* StoreUnavailable as outages:
+        log.warning("answer cut short", detail=str(_first(outages)))
     except* Exception:
         http_connection_faults_total.inc()
         log.exception("connection failed")
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first that is no group."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _address(name: object) -> Address | None:

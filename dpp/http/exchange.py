@@ -14,9 +14,9 @@ from attrs import frozen
 
 from dpp.http.answers import Header
 from dpp.http.asgi import Address, Message
-from dpp.http.bodies import Body, body_of, next_piece
+from dpp.http.bodies import Body, Source, next_piece
 from dpp.http.heads import Head, Violation
-from dpp.http.inbox import Inbox, Peer
+from dpp.http.inbox import Peer
 from dpp.http.replies import Reply
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -51,18 +51,19 @@ class Exchange:
     def __init__(
         self,
         head: Head,
-        inbox: Inbox,
-        stream: trio.SocketStream,
+        body: Body,
+        source: Source,
+        stream: trio.abc.SendStream,
         work: trio.CancelScope,
         patience: Patience,
         date: bytes,
     ) -> None:
         self.head = head
-        self.body: Body = body_of(head, inbox)
+        self.body = body
         self.reply = Reply(head.method, head.version)
         self.violation: Violation | None = None
         self.keep = head.keep_alive
-        self._inbox = inbox
+        self._source = source
         self._stream = stream
         self._work = work
         self._patience = patience
@@ -75,7 +76,9 @@ class Exchange:
         self._body_begun = False  # the app has asked for it
         self._body_told = False  # the app knows that the body is complete
 
-    def scope(self, client: Address | None, server: Address | None) -> Message:
+    def scope(
+        self, client: Address | None, server: Address | None, scheme: str = "http"
+    ) -> Message:
         """Return the ASGI scope of this request."""
         head = self.head
         return {
@@ -83,7 +86,7 @@ class Exchange:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": head.version,
             "method": head.method,
-            "scheme": "http",
+            "scheme": scheme,
             "path": head.path,
             "raw_path": head.raw_path,
             "query_string": head.query,
@@ -147,7 +150,7 @@ class Exchange:
         assert not self.body.complete
         with trio.move_on_after(self._patience.unread_s):
             while True:
-                piece = await next_piece(self.body, self._inbox)
+                piece = await next_piece(self.body, self._source)
                 if isinstance(piece, Violation) or self.body.complete:
                     break
         return self.body.complete
@@ -164,7 +167,7 @@ class Exchange:
             self._continued = True
             await self._write(CONTINUE)
         with trio.move_on_at(self._body_by):
-            return await next_piece(self.body, self._inbox)
+            return await next_piece(self.body, self._source)
         return TOO_SLOW
 
     async def _give_up(self, violation: Violation | None) -> None:

@@ -6,11 +6,12 @@ and 1.1. Sizes are bounded before anything is parsed. Pure: bytes in, values out
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import h11
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 HEAD_MAX: Final = (
     16 * 1024
@@ -28,10 +29,14 @@ _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 @frozen
 class Violation:
-    """The peer broke HTTP or a limit: the problem to answer before the connection is closed."""
+    """The peer broke HTTP or a limit: the problem to answer before the connection is closed.
+
+    `headers` are those of the request where they could be read: who asked, and from which origin.
+    """
 
     problem: str
     detail: str
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), eq=False, repr=False)
 
 
 @frozen
@@ -87,11 +92,12 @@ def parse(data: bytes) -> Head | Violation:
         # Without the bytes that h11 quotes after a colon: maybe a secret.
         return _malformed(str(error).partition(":")[0])
     assert isinstance(request, h11.Request), request
-    return _checked(request)
-
-
-def _checked(request: h11.Request) -> Head | Violation:
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
+    checked = _checked(request, headers)
+    return evolve(checked, headers=headers) if isinstance(checked, Violation) else checked
+
+
+def _checked(request: h11.Request, headers: list[tuple[bytes, bytes]]) -> Head | Violation:
     version = request.http_version
     found = dict(headers)  # h11 has seen to it that a repeated length or coding is refused
     coding, length = b"transfer-encoding" in found, found.get(b"content-length")
@@ -99,19 +105,18 @@ def _checked(request: h11.Request) -> Head | Violation:
         return _malformed("only HTTP/1.0 and HTTP/1.1 are served here")
     if coding and (length is not None or version == b"1.0"):
         return _malformed("the length of the body is ambiguous")
-    if _HOST.fullmatch(found.get(b"host", b"")) is None:
+    if not is_host(found.get(b"host", b"")):
         return _malformed("the Host header is not a host")
     expected = _words(headers, found, b"expect") if version == b"1.1" else set()
     if expected - {b"100-continue", b""}:
         return Violation("expectation-failed", "only 100-continue may be expected here")
-    target = _split(request.target)
+    method = request.method.decode("ascii")
+    target = split(request.target, method)
     if isinstance(target, Violation):
         return target
-    if target[0] == b"*" and request.method != b"OPTIONS":
-        return _malformed("the request target is not a path")
     raw_path, path, query = target
     return Head(
-        method=request.method.decode("ascii"),
+        method=method,
         raw_path=raw_path,
         path=path,
         query=query,
@@ -123,8 +128,15 @@ def _checked(request: h11.Request) -> Head | Violation:
     )
 
 
-def _split(target: bytes) -> tuple[bytes, str, bytes] | Violation:
+def is_host(value: bytes) -> bool:
+    """Say whether a Host header may be one; nothing is routed by it."""
+    return _HOST.fullmatch(value) is not None
+
+
+def split(target: bytes, method: str) -> tuple[bytes, str, bytes] | Violation:
     """Return raw path, path and query of a request target in origin, absolute or asterisk form."""
+    if target == b"*" and method != "OPTIONS":
+        return _malformed("the request target is not a path")
     if len(target) > TARGET_MAX:
         return Violation("uri-too-long", f"the request target is longer than {TARGET_MAX} bytes")
     if not target.startswith(b"/") and target != b"*":

@@ -6,14 +6,14 @@ answered 503 and closed; past a second one it is closed unheard, so that descrip
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
 
 from dpp.http.asgi import Address, App
-from dpp.http.connection import Connection, Dates, Refuse, guard
+from dpp.http.connection import Connection, Dates, Refuse, Served, guard
 from dpp.http.exchange import Patience
 from dpp.http.heads import Violation
 from dpp.http.replies import last_words
@@ -128,15 +128,28 @@ class Reception:
     """Lets connections in, up to the limit, and knows those that are open."""
 
     def __init__(
-        self, app: App, refuse: Refuse, *, connections_max: int, patience: Patience
+        self,
+        app: App,
+        refuse: Refuse,
+        *,
+        connections_max: int,
+        patience: Patience,
+        make: Callable[..., Served] = Connection,
+        secure: bool = False,
     ) -> None:
+        """`make` is called as `Connection` is; where it speaks TLS, who is too many hears nothing.
+
+        A handshake would cost more than the answer that it hides.
+        """
         self._app = app
+        self._make = make
+        self._secure = secure
         self._refuse = refuse
         self._patience = patience
         self._places = trio.CapacityLimiter(connections_max)
         self._turned_away = trio.CapacityLimiter(TURNED_AWAY_MAX)
         self._dates = Dates()
-        self._open: set[Connection] = set()
+        self._open: set[Served] = set()
         self._draining = False
 
     async def receive(self, stream: trio.SocketStream) -> None:
@@ -159,7 +172,7 @@ class Reception:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
-            connection = Connection(
+            connection = self._make(
                 stream, self._app, self._refuse, patience=self._patience, dates=self._dates
             )
         except OSError:  # it was gone before we looked: it has no address any more
@@ -178,6 +191,8 @@ class Reception:
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         out = last_words(self._refuse(FULL, None), "", self._dates.now())
         async with stream:
+            if self._secure:
+                return
             try:
                 self._turned_away.acquire_on_behalf_of_nowait(stream)
             except trio.WouldBlock:

@@ -6,11 +6,9 @@ shield, nothing limits connections. So it is given whole requests, checked as on
 (`arrivals`), and one a connection: who comes here comes seldom. Where no place is free, the one who
 has sent no whole request for the longest gives way, so nobody keeps the operator out by being slow.
 
-hypercorn's connection class is extended, which needs names that are private to it:
-`check_private_names` asserts them at start, so that an update is noticed then.
+What this listener shares with the public one on hypercorn is in `guarded`.
 """
 
-import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +18,9 @@ from typing import Any, Final, cast
 import trio
 from attrs import evolve
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -34,6 +30,7 @@ from dpp.http.answers import SECURITY, request_id
 from dpp.http.arrivals import Arrival, arrive
 from dpp.http.asgi import Address, App
 from dpp.http.connection import Dates
+from dpp.http.guarded import SEND_S, Guarded, check_private_names, configuration
 from dpp.http.heads import Violation
 from dpp.http.inbox import Inbox, Peer
 from dpp.http.listener import listen
@@ -43,14 +40,9 @@ from dpp.logs import get_logger
 from dpp.metrics import http_connection_faults_total
 
 CONNECTIONS_MAX: Final = 64  # scrapers, operators, a console; nobody else comes here
-SEND_S: Final = 10.0  # a peer that reads nothing for so long is gone
 HALF_CLOSE_S: Final = 1.0  # to answer a peer that only stopped sending
 LINGER_S: Final = 1.0  # for the peer to read a refusal before the kernel resets the connection
 GRACE_S: Final = 3.0
-_PRIVATE: Final = {
-    TCPServer: ("_close", "protocol_send"),
-    H11Protocol: ("handle", "stream_send"),
-}
 
 log = get_logger(__name__)
 
@@ -89,10 +81,8 @@ class Arriving:
             scope.cancel(reason="drain")
 
 
-class Http1Server(TCPServer):
+class Http1Server(Guarded):
     """One connection and its one request. The task group is hypercorn's."""
-
-    stream: Any  # a plain socket stream; hypercorn's type knows only TLS
 
     async def serve(self, arriving: Arriving) -> None:
         """Serve the connection to its end."""
@@ -102,7 +92,7 @@ class Http1Server(TCPServer):
                 task_group.spawn(inbox.fill)
                 arrived = None
                 with arriving.one():
-                    arrived = await arrive(inbox, self._send, body_max=BODY_MAX)
+                    arrived = await arrive(inbox, self.send_bounded, body_max=BODY_MAX)
                 if isinstance(arrived, Arrival):
                     await self._answer(arrived, inbox, task_group)
                 elif arrived is not None:
@@ -121,7 +111,7 @@ class Http1Server(TCPServer):
             self._answered.set()
         elif isinstance(event, RawData):
             async with self.send_lock:
-                sent = await self._send(event.data)
+                sent = await self.send_bounded(event.data)
             if not sent:
                 await self._let_go()
 
@@ -162,36 +152,10 @@ class Http1Server(TCPServer):
         answer = render(problem, instance="", request_id=named)
         dress = ((b"x-request-id", named.encode("ascii")), *SECURITY)
         dressed = evolve(answer, headers=(*answer.headers, *dress))
-        await self._send(last_words(dressed, "", Dates().now()))
+        await self.send_bounded(last_words(dressed, "", Dates().now()))
         with trio.move_on_after(LINGER_S):
             await self.stream.send_eof()
             await _ignore(inbox)
-
-    async def _send(self, data: bytes) -> bool:
-        """Send within `SEND_S`, also when this is being cancelled; False = the peer is gone."""
-        try:
-            with trio.move_on_after(SEND_S, shield=True) as limit:
-                await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return False
-        return not limit.cancelled_caught
-
-
-def check_private_names() -> None:
-    """Assert that hypercorn still is what is extended here."""
-    for owner, names in _PRIVATE.items():
-        missing = [name for name in names if not hasattr(owner, name)]
-        assert not missing, f"hypercorn changed: {owner.__name__} has no {', '.join(missing)}"
-
-
-def configuration() -> Config:
-    """Return hypercorn's configuration."""
-    config = Config()
-    config.include_server_header = False
-    config.graceful_timeout = GRACE_S
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.accesslog = None
-    return config
 
 
 async def serve(

@@ -45,18 +45,35 @@ class Reply:
         keep: bool,
     ) -> bytes:
         """Return the head with the first piece of the body; `more` = the app will send others."""
-        assert not self.started
-        self.bodiless = self._method == "HEAD" or status in _BODILESS
-        lines = [(name, value) for name, value in headers if name not in _HOP_BY_HOP]
-        self._frame(status, lines, len(first), more=more)
-        if not keep or (self._left is None and not self._chunked and not self.bodiless):
-            lines.append((b"connection", b"close"))
-        out = _head(status, lines, date) + self.piece(first, more=more)
+        lines = self.framed(status, headers, len(first), more=more, keep=keep)
+        out = head_of(status, lines, date) + self.piece(first, more=more)
         self.started = True  # not before: of an answer that cannot be written, nothing went out
         return out
 
+    def framed(
+        self, status: int, headers: Iterable[Header], size: int, *, more: bool, keep: bool
+    ) -> list[Header]:
+        """Decide how the body ends, from the size of its first piece; return all headers."""
+        assert not self.started
+        self.bodiless = self._method == "HEAD" or status in _BODILESS
+        lines = [(name, value) for name, value in headers if name not in _HOP_BY_HOP]
+        self._frame(status, lines, size, more=more)
+        if not keep or self.needs_close:
+            lines.append((b"connection", b"close"))
+        return lines
+
     def piece(self, data: bytes, *, more: bool) -> bytes:
         """Return a further piece of the body as it goes out."""
+        self.count(data, more=more)
+        if self.bodiless:
+            return b""
+        if self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            return chunk if more else chunk + b"0\r\n\r\n"
+        return data
+
+    def count(self, data: bytes, *, more: bool) -> None:
+        """Take a piece of the body into account; raises `ReplyBroken` where it does not fit."""
         if self.complete:
             message = "a reply goes on after its end"
             raise ReplyBroken(message)
@@ -66,12 +83,6 @@ class Reply:
                 message = "a body is not as long as its Content-Length"
                 raise ReplyBroken(message)
         self.complete = not more
-        if self.bodiless:
-            return b""
-        if self._chunked:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            return chunk if more else chunk + b"0\r\n\r\n"
-        return data
 
     @property
     def needs_close(self) -> bool:
@@ -98,7 +109,8 @@ def last_words(answer: Answer, method: str, date: bytes) -> bytes:
     return reply.start(answer.status, headers, date, answer.body, more=False, keep=False)
 
 
-def _head(status: int, lines: list[Header], date: bytes) -> bytes:
+def head_of(status: int, lines: list[Header], date: bytes) -> bytes:
+    """Return the head of a reply; raises `ReplyBroken` where a header would end it."""
     parts = [b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, _REASONS.get(status, b""), date)]
     parts += [b"%b: %b\r\n" % line for line in lines]
     parts.append(b"\r\n")

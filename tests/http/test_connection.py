@@ -144,6 +144,20 @@ async def test_expecting_client_that_sends_at_once_is_not_told() -> None:
     assert (reply.status, reply.body) == (200, b"POST /e body")
 
 
+async def test_expecting_client_that_then_sends_nothing_is_answered_408() -> None:
+    head = b"POST /e HTTP/1.1\r\nHost: dpp\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    patience = evolve(PATIENT, body_s=0.1)
+
+    async with listening(echo, patience=patience) as server, server.connect() as wire:
+        await wire.send(head)
+        told = await wire.until(b"\r\n\r\n")
+        reply = await wire.reply()
+        closed = await wire.ended()
+
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (reply.status, reply.headers["connection"], closed) == (408, "close", True)
+
+
 async def test_small_unread_body_is_drained_and_the_connection_kept() -> None:
     async with listening(ignore_body) as server, server.connect() as wire:
         first = await wire.ask(request("POST", "/", body=b"x" * 60_000))
