@@ -14,7 +14,7 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench bench-frozen bench-failpoints chaos sim mutants lock schema env clean
+.PHONY: help demo test lint bench bench-frozen bench-failpoints bench-waiters chaos sim fuzz mutants lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
@@ -23,8 +23,10 @@ help:
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
 	@echo "make bench-failpoints   what inert failpoints cost a run"
+	@echo "make bench-waiters   what held clients cost, and how soon they hear of an end"
 	@echo "make chaos   a storm over three nodes; SECONDS=600 SEED=7 sets its length and repeats it"
 	@echo "make sim     several nodes on a virtual clock, one seed after the other; ARGS='--seeds 2000'"
+	@echo "make fuzz    hostile requests against a node; REQUESTS=30000 SEED=7 sets how many, and repeats"
 	@echo "make mutants every seeded bug, two at a time, and whether the tests catch it"
 	@echo "make lock    resolve the dependencies anew; ARGS='--upgrade-package trio' moves one"
 	@echo "make schema  write sql/schema.sql and sql/catalog.txt from the migrations"
@@ -50,8 +52,14 @@ bench-frozen: env
 bench-failpoints: env
 	@$(bin)/python -m bench.failpoints $(ARGS)
 
+bench-waiters: env
+	@$(bin)/python -m bench.waiters $(ARGS)
+
 sim: env
 	@$(bin)/python -m tests.sim.run $(ARGS)
+
+fuzz: env
+	@$(bin)/python -m tests.fuzz.run --requests $(or $(REQUESTS),1000000) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 mutants: env
 	@$(bin)/python -m tests.fault.mutants.run $(ARGS)
@@ -63,7 +71,7 @@ lock: env
 	@echo "lock: what DPP runs with"
 	@$(lock) --output-file requirements.lock pyproject.toml
 	@echo "lock: what a checkout tests, lints and builds with"
-	@$(lock) --extra test --extra lint --extra build --constraint requirements.lock \
+	@$(lock) --extra test --extra lint --extra build --extra bench --constraint requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
 
 schema: env

@@ -79,6 +79,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "they are retried, an attempt spent.",
         "Look at PostgreSQL and the way to it; not owed: for what stopped this node for so long.",
     ),
+    "nodes differ": Advice(
+        "Each node decides by its own; what they differ in, and who, is said by name.",
+        "Give all nodes the same plans and packs, and restart those that differ.",
+    ),
     "claim unknown": Advice("It is asked again until it is known; none is worked on.", NOTHING),
     "ghost not handed back": Advice("It is left to the reaper, once the lease is over.", REPORT),
     "ghosts handed back": Advice("Runs that nobody worked on wait again, free.", NOTHING),
@@ -104,9 +108,24 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "Nothing is decided about this run; after reconcile.store_wait_s a finding is opened.",
         "Look at the directory, its disk and who may write there.",
     ),
+    "result could not be read": Advice(
+        "The request was answered 503, the result is as it was.",
+        "Look at the directory, its disk and who may read there.",
+    ),
+    "result astray": Advice(
+        "The request was answered 500 and a finding is open; run and cost stay as they are.",
+        AUDIT,
+    ),
     "another object lies where the result belongs": Advice(
         "It was left as it is; the run is retried free, under another key.", REPORT
     ),
+    # webhooks
+    "webhook disabled": Advice(
+        "Its receiver answered 410; what waits for it is failed, and kept for a replay.",
+        "None here: its tenant enables it again.",
+    ),
+    "delivery failed here": Advice("It counts as an attempt, and is tried again.", REPORT),
+    "delivery not marked": Advice("It is sent again, up to its last attempt.", REPORT),
     # PostgreSQL, where the node runs it
     "postgres cannot be started": Advice("It is tried again.", "Look at memory and processes."),
     "postgres ended": Advice("It is started again; submissions are answered 503.", NOTHING),
@@ -130,6 +149,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "an answer could not be written": ANSWERED_500,
     "an app failed": ANSWERED_500,
     "connection failed": CLOSED,
+    "answer cut short": Advice(
+        "A store went away in the middle of an answer: its connection was cut, so that half of it "
+        "is not taken for the whole.",
+        NOTHING,
+    ),
     "management connection failed": CLOSED,
 }
 

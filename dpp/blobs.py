@@ -223,6 +223,17 @@ class Blobs(Protocol):
         """Return the verified object under `key`, body and all."""
         ...
 
+    async def check(self, key: BlobKey) -> Looked:
+        """Verify the object under `key` to serve it; unlike `look` it makes nothing durable."""
+        ...
+
+    async def piece(self, key: BlobKey, there: Metadata, start: int, length: int) -> bytes:
+        """Return these bytes of the body of the object that was checked, and no fewer.
+
+        Only that it is the same object still is looked at, not its digest.
+        """
+        ...
+
     async def collect(
         self, *, older_than_s: float, keep: Keep, after: str = "", limit: int = 1000
     ) -> Collected:

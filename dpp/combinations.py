@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from dpp import failpoints
+from dpp import failpoints, tls
 from dpp.rules import MASK
 from dpp.sections import PRODUCTION, Config
 from dpp.settings import ConfigError, Given, shown
@@ -70,6 +70,18 @@ COMBINATIONS = (
         "be at most",
     ),
     Combination(
+        "http.tls_certificate",
+        "http.server",
+        lambda c: c.http.tls_certificate is None or c.http.server == "hypercorn",
+        "be empty beside",
+    ),
+    Combination(
+        "http.tls_key_file",
+        "http.tls_certificate",
+        lambda c: (c.http.tls_key_file is None) is (c.http.tls_certificate is None),
+        "be given just where there is",
+    ),
+    Combination(
         "management.listen",
         "http.listen",
         lambda c: c.management.listen != c.http.listen or c.http.listen.port == 0,
@@ -80,6 +92,12 @@ COMBINATIONS = (
         "node.profile",
         lambda c: c.node.profile != PRODUCTION or not c.testing.failpoints,
         "be empty beside",
+    ),
+    Combination(
+        "webhooks.allow_loopback",
+        "node.profile",
+        lambda c: c.node.profile != PRODUCTION or not c.webhooks.allow_loopback,
+        "be false beside",
     ),
     Combination(
         "s3.endpoint_url",
@@ -104,12 +122,10 @@ COMBINATIONS = (
 
 # Settings of the contract that this version reads and checks, and then does nothing with.
 UNUSED = (
-    "http.server",
     "database.pool",
     "database.max_overflow",
     "database.durability",
     "database.socket_group",
-    "runs.result_retention_days",
     "runs.run_retention_days",
     "runs.key_retention_days",
     "runs.transfer_retention_days",
@@ -137,6 +153,7 @@ def contradictions(
         yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
     yield from _a_promise_not_kept(config, given)
     yield from _failpoints_that_are_none(config, given)
+    yield from _tls_that_is_none(config, given)
     yield from _plans_that_admit_nothing(config, given)
 
 
@@ -169,6 +186,24 @@ def _failpoints_that_are_none(config: Config, given: Mapping[str, Given]) -> Ite
             failpoints.parse(spec)
         except ValueError as error:
             yield ConfigError(given[key].origin, key, shown(spec), f"is none: {error}")
+
+
+def _tls_that_is_none(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    """A certificate or key that cannot be used would be found when the node is half up."""
+    certificate, key = config.http.tls_certificate, config.http.tls_key_file
+    if certificate is None or key is None or config.http.server != "hypercorn":
+        return
+    try:
+        if key.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            allowed = "must not be readable or writable by others: chmod o= it"
+            yield ConfigError(
+                given["http.tls_key_file"].origin, "http.tls_key_file", shown(str(key)), allowed
+            )
+        tls.server_context(certificate, key)
+    except (tls.NotUsable, OSError) as error:
+        words = str(error) if isinstance(error, tls.NotUsable) else f"a file ({error.strerror})"
+        name = "http.tls_certificate" if isinstance(error, tls.NotUsable) else "http.tls_key_file"
+        yield ConfigError(given[name].origin, name, shown(given[name].value), f"must be {words}")
 
 
 def _plans_that_admit_nothing(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dpp import accounts, datadir
+from dpp.admission import Terms
 from dpp.datadir import DataDir
 from dpp.logs import get_logger
 from dpp.store import cluster, migrate, place
 from dpp.store.bridge import Bridge, open_bridge
 from dpp.store.desk import Sizes
 from dpp.store.embedded import embedded
-from dpp.store.postgres import Limits, PostgresStore, open_postgres
+from dpp.store.postgres import PostgresStore, open_postgres
+from dpp.store.verbs import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -45,7 +47,10 @@ async def open_store(
 
     `fresh`: a demo's, made anew. Raises `SchemaRefused`, `DataDirError`.
     """
-    limits = Limits(attempts_max=config.runs.attempts_max, queue_ttl_s=config.runs.queue_ttl_s)
+    terms = Terms(
+        queue_ttl_s=config.runs.queue_ttl_s, result_days=config.runs.result_retention_days
+    )
+    limits = Limits(attempts_max=config.runs.attempts_max, terms=terms)
     sizes = Sizes.of(config.database.pool_size)
     async with open_place(config, held, bridge, fresh=fresh) as where:
         if not config.database.embedded:

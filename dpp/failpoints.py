@@ -31,6 +31,8 @@ TRANSACTIONS: Final = (
     "quarantine",
     "open_findings",
     "resolve",
+    "claim_deliveries",
+    "mark_deliveries",
 )
 MOMENTS: Final = ("begin", "before_commit", "after_commit")
 POINTS: Final = frozenset(f"{name}.{moment}" for name in TRANSACTIONS for moment in MOMENTS) | {
@@ -38,6 +40,8 @@ POINTS: Final = frozenset(f"{name}.{moment}" for name in TRANSACTIONS for moment
     "execute.after_pack",
     "deliver.after_mark",
     "deliver.after_put",
+    "courier.before_post",
+    "courier.after_post",
     "drain.begin",
     "drain.before_end_lease",
 }

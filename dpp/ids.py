@@ -6,8 +6,10 @@ one node made them.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COUNTER_BITS = 12  # `rand_a` of RFC 9562: 4,096 ids a millisecond before the clock is pushed on
 RANDOM_BITS = 62
 
@@ -17,6 +19,11 @@ def uuid7(unix_ms: int, counter: int, random_bits: int) -> UUID:
     assert 0 <= counter < 1 << COUNTER_BITS
     value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62
     return UUID(int=value | random_bits & (1 << RANDOM_BITS) - 1)
+
+
+def made_at(run_id: UUID) -> datetime:
+    """Return the time in an id, to the millisecond: the database's, as its node reckoned it."""
+    return EPOCH + timedelta(milliseconds=run_id.int >> 80)
 
 
 class RunIds:

@@ -27,8 +27,9 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
+from dpp.neighbours import Neighbour, Offer
 from dpp.runs import ErrorCode, Failure
 
 MARGIN_S = 1.0  # between letting go and the end of the row: covers a slow scheduler on our side
@@ -39,11 +40,13 @@ MARGIN_SHARE = 0.2  # of short leases (tests, failover drills) the margin is thi
 class NodeLease:
     """One tenure of one node.
 
-    The id is random, so that a dead tenure stays dead whoever has its node id.
+    The id is random, so that a dead tenure stays dead whoever has its node id. `offer` digests
+    what the node sells, for its neighbours.
     """
 
     lease_id: UUID
     node_id: str
+    offer: Offer = field(factory=Offer, eq=False)
 
 
 @frozen
@@ -115,12 +118,14 @@ def after_lapse(
 class Renewal:
     """`held`: the lease row was there and alive.
 
-    `fences`: every live row stamped with it. `now`: the database's.
+    `fences`: every live row stamped with it. `now`: the database's. `neighbours`: all that live,
+    the asker among them.
     """
 
     held: bool
     now: datetime
     fences: tuple[Fence, ...]
+    neighbours: tuple[Neighbour, ...] = field(default=(), kw_only=True)
 
 
 @frozen

@@ -23,12 +23,15 @@ from prometheus_client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECONCILED = ("rolled_forward", "missing", "not_verified")
-FOUND = ("write_refused", "object_not_asked", "object_not_verified")  # beside what the audit finds
+# Beside what the audit finds.
+FOUND = ("write_refused", "object_astray", "object_not_asked", "object_not_verified")
+# Of deliveries; dropped: never sent, since the endpoint is disabled or deleted by now.
+DELIVERED = ("delivered", "retried", "failed", "gone", "dropped")
 STATUSES = ("COMPLETED", "FAILED", "CANCELED", "EXPIRED")
 OTHER = "other"  # the label of what a client made up
 # A commit takes 1 to 5 ms; its limits are 2 s for a lock and 15 s for a transaction.
@@ -105,6 +108,17 @@ claims_total = Counter("dpp_claims_total", "Runs that this node claimed.", regis
 runs_ended_total = Counter(
     "dpp_runs_ended_total", "Runs that this node ended.", ("status", "pack"), registry=REGISTRY
 )
+webhook_deliveries_total = Counter(
+    "dpp_webhook_deliveries_total",
+    "Attempts to deliver an event, by what became of them.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+webhook_pending_age_seconds = Gauge(
+    "dpp_webhook_pending_age_seconds",
+    "Seconds since the delivery that is due longest became due; 0 = none is.",
+    registry=REGISTRY,
+)
 http_requests_total = Counter(
     "http_requests_total",
     "Requests that were answered; the route is the template, not the path.",
@@ -126,6 +140,20 @@ http_connection_faults_total = Counter(
     "Connections that a bug of ours ended; the guard held it there.",
     registry=REGISTRY,
 )
+
+
+nodes_differing = Gauge(
+    "dpp_nodes_differing",
+    "Living nodes whose plans, or packs, are not this node's.",
+    ["what"],
+    registry=REGISTRY,
+)
+
+
+def note_differing(counts: Mapping[str, int]) -> None:
+    """Note how many nodes differ, by what."""
+    for what, count in counts.items():
+        nodes_differing.labels(what).set(count)
 
 
 def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
@@ -170,13 +198,20 @@ def declare(
     for pack in packs:
         for status in STATUSES:
             runs_ended_total.labels(status, pack)
-    for outcome in RECONCILED:
-        reconciled_total.labels(outcome)
+    declare_outcomes()
     for invariant in (*invariants, *FOUND):
         findings_total.labels(invariant)
     # What an alert on errors divides by, before the first request.
     for code in ("200", "500", "503"):
         http_requests_total.labels("GET", OTHER, code)
+
+
+def declare_outcomes() -> None:
+    """Make the series of what may come of a reconciling, and of a delivery."""
+    for outcome in RECONCILED:
+        reconciled_total.labels(outcome)
+    for outcome in DELIVERED:
+        webhook_deliveries_total.labels(outcome)
 
 
 def render() -> bytes:

@@ -20,15 +20,18 @@ import trio
 from attrs import define, frozen
 
 from dpp import config as configuration
-from dpp import datadir, failpoints, logs, metrics
+from dpp import datadir, failpoints, logs, metrics, tls
 from dpp.actors.attempts import Attempts
 from dpp.actors.auditor import Auditor, auditor
 from dpp.actors.batches import Refusals
 from dpp.actors.claimer import Rounds, claimer
+from dpp.actors.courier import DRAIN_S as COURIER_DRAIN_S
+from dpp.actors.courier import Courier
 from dpp.actors.delivery import Delivery
 from dpp.actors.executor import execute
 from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
+from dpp.actors.keyring import Uses, keyring
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.reaper import Calm, reaper
 from dpp.actors.reconciler import Reconciler, collector, reconciler
@@ -38,16 +41,20 @@ from dpp.actors.supervisor import Stopping, supervise
 from dpp.actors.tenure import Standing, work
 from dpp.actors.watchboard import Watchboard
 from dpp.database import migrate_database, open_store
-from dpp.http import listener, management
+from dpp.egress import Rules
+from dpp.http import listener, management, worker
 from dpp.http.admin.app import admin_app
 from dpp.http.admin.desk import Desk
 from dpp.http.app import public_app
 from dpp.http.auth import Authenticator
+from dpp.http.connection import Connection
 from dpp.http.exchange import Patience
 from dpp.http.readiness import Readiness
 from dpp.http.services import Bounds, Services
 from dpp.ids import RunIds
 from dpp.logs import get_logger
+from dpp.neighbours import Offer
+from dpp.outgoing.sender import Sender
 from dpp.packs.registry import Registry
 from dpp.store.audits import invariants
 from dpp.store.bridge import open_bridge
@@ -59,9 +66,11 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from uuid import UUID
 
     from dpp.config import Config
     from dpp.datadir import DataDir
+    from dpp.http.dispatch import Dispatcher
     from dpp.store.bridge import Bridge
     from dpp.store.postgres import PostgresStore
 
@@ -75,9 +84,10 @@ ENDS_MAX = 1000  # waiting, a lane: executors wait for a place, so this only bou
 # Two threads share one interpreter; the default of 5 ms lets one of them starve the other.
 SWITCH_INTERVAL_S = 0.0005
 OVER_S = 10.0  # beyond drain_s: for HTTP, the last batches and the lease; then all is cancelled
+LAST_WORDS_S = 1.0  # for what the last attempts told: two questions of the follower; not money
 HURRY_S = 5.0  # what a second SIGTERM leaves: for the lease, runs get nothing
 
-LOOPS = ("tenure", "follower", "reaper", "reconciler", "collector", "auditor")
+LOOPS = ("tenure", "follower", "reaper", "reconciler", "collector", "auditor", "courier", "keyring")
 ACTORS = ("intake", "settler", "claimer", *LOOPS)
 
 migrate = migrate_database
@@ -167,6 +177,14 @@ class House:
     calm: Calm
     reaping: Refusals
     reconciling: Reconciler
+    outgoing: Rules
+    courier: Courier
+    uses: Uses
+
+    def ended(self, run_id: UUID) -> None:
+        """Hear that a run ended on this node: somebody may wait for it, here or elsewhere."""
+        self.board.ended(run_id)
+        self.courier.ring()
 
     @classmethod
     def build(
@@ -179,18 +197,21 @@ class House:
     ) -> House:
         """Make the parts; nothing runs yet."""
         blobs = DirectoryBlobs(held.blobs)
+        registry = load_packs()
+        offer = Offer.of(config.plans, registry.versions)
         rounds = Rounds(Ring(Random()))  # noqa: S311  # an order of service, not a secret
         attempts = Attempts(rounds.freed)
+        outgoing = egress_rules(config, sockets)
         return cls(
             config=config,
             held=held,
             sockets=sockets,
             store=store,
             stopping=stopping,
-            registry=load_packs(),
+            registry=registry,
             rounds=rounds,
             attempts=attempts,
-            standing=Standing(str(held.node_id), attempts),
+            standing=Standing(str(held.node_id), attempts, offer),
             board=Watchboard(attempts.executes),
             submissions=IntakeDesk(LANES, SUBMISSIONS_MAX),
             settlements=SettlingDesk(LANES, ENDS_MAX),
@@ -214,7 +235,20 @@ class House:
                 lease_s=config.lease.lease_s,
                 store_wait_s=config.reconcile.store_wait_s,
             ),
+            outgoing=outgoing,
+            uses=Uses(),
+            courier=Courier(store=store, post=Sender(outgoing).post),
         )
+
+
+def egress_rules(config: Config, sockets: Sockets) -> Rules:
+    """Return where requests that tenants name may go; never to this node's own listeners."""
+    own = [*sockets.public, *sockets.management]
+    return Rules(
+        ports=frozenset(config.webhooks.ports),
+        allow_loopback=config.webhooks.allow_loopback,
+        own_ports=frozenset(one.getsockname()[1] for one in own),
+    )
 
 
 def load_packs() -> Registry:
@@ -268,8 +302,10 @@ async def run_actors(house: House, management_url: str) -> None:
         upkeep.start_soon(keep, "reconciler", partial(reconcile, house))
         upkeep.start_soon(keep, "collector", partial(collector, store, house.blobs))
         upkeep.start_soon(keep, "auditor", partial(audit, house))
+        upkeep.start_soon(keep, "keyring", partial(keyring, store, house.uses))
+        upkeep.start_soon(keep, "courier", house.courier.run)
         async with trio.open_nursery() as settling, house.settlements:  # outlives the runs
-            settle = partial(settler, store, house.board.ended)
+            settle = partial(settler, store, house.ended)
             settling.start_soon(keep_lanes, "settler", house.settlements, settle, stopping.after)
             async with trio.open_nursery() as working:  # runs get drain_s
                 working.start_soon(keep, "tenure", partial(hold_tenure, house))
@@ -279,6 +315,10 @@ async def run_actors(house: House, management_url: str) -> None:
                         keep_lanes, "intake", house.submissions, admit, stopping.after
                     )
                     await serve_http(house, management_url)
+        with trio.move_on_after(LAST_WORDS_S):
+            await house.board.finish()
+        with trio.move_on_after(COURIER_DRAIN_S):  # what is left waits in its rows
+            await house.courier.finish()
         upkeep.cancel_scope.cancel(reason="drained")
 
 
@@ -347,9 +387,7 @@ async def serve_http(house: House, management_url: str) -> None:
     config, draining = house.config, house.stopping.draining
     services = make_services(house)
     app = public_app(services, config.http.cors_allowed_origins)
-    reception = listener.Reception(
-        app, app.refuse, connections_max=config.http.connections_max, patience=Patience()
-    )
+    reception = make_reception(config, app)
     async with trio.open_nursery() as serving:
         await first_lease(house)
         public = await serving.start(
@@ -358,8 +396,23 @@ async def serve_http(house: House, management_url: str) -> None:
         # What was loaded stays: a collection that looked at it all stopped the loop for 70-80 ms.
         gc.collect()
         gc.freeze()
-        house.held.publish(url=url_of(public), management_url=management_url)
-        log.info("ready", url=url_of(public), management_url=management_url)
+        url = url_of(public, "https" if config.http.tls_certificate else "http")
+        house.held.publish(url=url, management_url=management_url)
+        log.info("ready", url=url, management_url=management_url)
+
+
+def make_reception(config: Config, app: Dispatcher) -> listener.Reception:
+    """Return what lets connections in: our own, or hypercorn's."""
+    chain, key = config.http.tls_certificate, config.http.tls_key_file
+    secure = tls.server_context(chain, key) if chain and key else None
+    return listener.Reception(
+        app,
+        app.refuse,
+        connections_max=config.http.connections_max,
+        patience=Patience(),
+        make=worker.connections(secure) if config.http.server == "hypercorn" else Connection,
+        secure=secure is not None,
+    )
 
 
 async def first_lease(house: House) -> None:
@@ -382,11 +435,17 @@ def make_services(house: House) -> Services:
         intake=house.submissions,
         reads=store,
         cancels=store,
+        webhooks=store,
+        outgoing=house.outgoing,
+        results=house.blobs,
+        findings=store,
         watching=house.board,
         packs=house.registry,
         plans=config.plans,
-        keys=Authenticator(store.find_key),
+        keys=Authenticator(store.find_key, house.uses.note),
+        keyring=store,
         readiness=Readiness(store.ping),
+        neighbourhood=lambda: house.standing.neighbourhood,
         new_run_id=RunIds(house.standing.clock.unix_ms, secrets.randbits).next,
         draining=house.stopping.draining,
         bounds=Bounds(
@@ -395,12 +454,12 @@ def make_services(house: House) -> Services:
             wait_max_s=config.http.wait_max_s,
             timebox_s=config.runs.timebox_s,
             timebox_max_s=config.runs.timebox_max_s,
-            queue_ttl_s=config.runs.queue_ttl_s,
+            result_max_bytes=config.runs.result_max_bytes,
         ),
     )
 
 
-def url_of(addresses: Sequence[tuple[str, int]]) -> str:
+def url_of(addresses: Sequence[tuple[str, int]], scheme: str = "http") -> str:
     """Return the URL of the first address that a listener is bound to."""
     host, port = addresses[0]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -8,7 +8,7 @@ caller abandons the wait and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -16,19 +16,34 @@ from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
-from dpp.blobs import Attempt, Pointer
+from dpp.blobs import Attempt, BlobKey, Looked, Metadata, Pointer
 from dpp.cancels import CancelOutcome
+from dpp.chronicles import Backlog, Bookmark, Happening, Position
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
-from dpp.keys import Key, NewKey
+from dpp.keyring import KeyRefusal, Rotated, TurnRefusal
+from dpp.keys import Key, KeyPlace, NewKey, Rotation
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
-from dpp.pricing import Appraisal
+from dpp.listings import EVERYTHING, RunFilter, RunPage
+from dpp.pricing import Appraisal, PackFacts
+from dpp.receipts import Receipt, Unresolved
 from dpp.resolutions import Resolving
 from dpp.runs import Run, Status
 from dpp.settlement import End, Settlement
 from dpp.tenants import NewTenant, Tenant, TenantExists
+from dpp.usage import Usage
 from dpp.watches import Changes, RunEvent, Watch
+from dpp.webhooks import (
+    Attempted,
+    Delivery,
+    Due,
+    NewWebhook,
+    ReplayOutcome,
+    TooManyWebhooks,
+    Webhook,
+    WebhookChange,
+)
 
 
 class Submissions(Protocol):
@@ -200,7 +215,7 @@ class Following(Protocol):
     async def follow(
         self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
     ) -> Changes:
-        """Store events out, bring cancels and watched runs in; bounded to 1 s on the server."""
+        """Store events out; bring cancels, watched runs and their events in; 1 s on the server."""
         ...
 
 
@@ -213,10 +228,21 @@ class Reads(Protocol):
         """Return those of these runs that the tenant has, in any order."""
         ...
 
+    async def read_chronicle(
+        self, tenant_id: str, run_id: UUID, *, after: Position, limit: int
+    ) -> Backlog | None:
+        """Return a run's state and what was told of it behind `after`; None = no such run."""
+        ...
+
     async def list_runs(
-        self, tenant_id: str, *, before: UUID | None, limit: int, idempotency_key: str | None = None
-    ) -> list[Run]:
-        """Return runs newest first, older than `before`."""
+        self,
+        tenant_id: str,
+        *,
+        before: UUID | None,
+        limit: int,
+        matching: RunFilter = EVERYTHING,
+    ) -> RunPage:
+        """Return runs newest first, older than `before`; a page looks at so many and no more."""
         ...
 
     async def get_budget(self, tenant_id: str) -> Budget: ...
@@ -225,6 +251,22 @@ class Reads(Protocol):
         self, tenant_id: str, *, before: int | None, limit: int
     ) -> list[Entry]:
         """Return ledger entries newest first, with a seq under `before`."""
+        ...
+
+    async def get_receipt(self, tenant_id: str, run_id: UUID) -> Receipt | Unresolved | None:
+        """Return a run's receipt, or how far the run is; None = the tenant has no such run."""
+        ...
+
+    async def is_pruned(self, tenant_id: str, run_id: UUID) -> bool:
+        """Say whether the tenant had such a run and it is past retention."""
+        ...
+
+    async def get_usage(self, tenant_id: str, *, first: date | None, last: date | None) -> Usage:
+        """Return the usage of a period of UTC days, its ends included.
+
+        `last` None = today by the database, `first` None = 30 days in all. Of a period that is
+        longer than a year the ends alone are told.
+        """
         ...
 
     async def find_key(self, key_id: str) -> Key | None: ...
@@ -240,7 +282,37 @@ class Cancels(Protocol):
     async def cancel_run(self, tenant_id: str, run_id: UUID) -> CancelOutcome: ...
 
 
-class Admin(Protocol):
+class Keys(Protocol):
+    """What tenants and operators ask about API keys."""
+
+    async def create_key(self, key: NewKey, *, operator: str) -> Key | KeyRefusal | None:
+        """Store a key, or say what its `caller` may not hand on; None = no such tenant."""
+        ...
+
+    async def rotate_key(self, asked: Rotation) -> Rotated | TurnRefusal:
+        """Replace a key by a new one; the old one ends after the overlap."""
+        ...
+
+    async def list_keys(
+        self, tenant_id: str, *, before: KeyPlace | None, limit: int, ended: bool
+    ) -> list[Key]:
+        """Return a tenant's keys newest first, behind `before`; with `ended` the ended ones too."""
+        ...
+
+    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool:
+        """Revoke a key, once; False = the tenant has no such key."""
+        ...
+
+
+class KeyUses(Protocol):
+    """What the keyring asks."""
+
+    async def note_uses(self, ages_s: Mapping[str, float]) -> int:
+        """Note how many seconds ago keys were used, at most hourly a key; returns of how many."""
+        ...
+
+
+class Admin(Keys, Protocol):
     """What the admin API asks."""
 
     async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists: ...
@@ -254,14 +326,6 @@ class Admin(Protocol):
     async def set_suspended(
         self, tenant_id: str, *, suspended: bool, operator: str
     ) -> Tenant | None: ...
-
-    async def create_key(self, key: NewKey, *, operator: str) -> Key | None:
-        """Store a key; None = no such tenant."""
-        ...
-
-    async def list_keys(self, tenant_id: str) -> list[Key]: ...
-
-    async def revoke_key(self, tenant_id: str, key_id: str, *, operator: str) -> bool: ...
 
     async def post_transfer(self, posting: Posting) -> PostingOutcome: ...
 
@@ -288,7 +352,79 @@ class Admin(Protocol):
         ...
 
 
+class Webhooks(Protocol):
+    """What handlers ask about a tenant's endpoints."""
+
+    async def create_webhook(self, new: NewWebhook) -> Webhook | TooManyWebhooks: ...
+
+    async def get_webhook(self, tenant_id: str, webhook_id: UUID) -> Webhook | None: ...
+
+    async def list_webhooks(
+        self, tenant_id: str, *, before: UUID | None, limit: int
+    ) -> list[Webhook]:
+        """Return endpoints newest first, older than `before`."""
+        ...
+
+    async def change_webhook(
+        self, tenant_id: str, webhook_id: UUID, change: WebhookChange
+    ) -> Webhook | None: ...
+
+    async def delete_webhook(self, tenant_id: str, webhook_id: UUID) -> bool: ...
+
+    async def rotate_webhook(
+        self, tenant_id: str, webhook_id: UUID, secret: bytes
+    ) -> Webhook | None:
+        """Give it this secret; the one before signs too, for a while."""
+        ...
+
+    async def list_deliveries(
+        self,
+        tenant_id: str,
+        webhook_id: UUID,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[Delivery] | None:
+        """Return deliveries newest first, before `before`; None = there is no such endpoint."""
+        ...
+
+    async def replay_delivery(
+        self, tenant_id: str, webhook_id: UUID, delivery_id: UUID
+    ) -> ReplayOutcome:
+        """Set a delivery due again, its attempts anew."""
+        ...
+
+
+class Outbox(Protocol):
+    """What the courier asks."""
+
+    async def claim_deliveries(
+        self,
+        *,
+        rooms: Mapping[UUID, int],
+        per_endpoint: int,
+        after: UUID | None,
+        limit: int,
+        hold_s: float,
+    ) -> list[Due]:
+        """Take due deliveries, by endpoint after `after`; nobody else has them for `hold_s`.
+
+        Of each endpoint as many as `rooms` says, else `per_endpoint`.
+        """
+        ...
+
+    async def mark_deliveries(self, marks: Sequence[Attempted]) -> list[UUID]:
+        """Write down what became of attempts; returns the endpoints that were disabled for it."""
+        ...
+
+    async def due_delivery_age(self) -> float:
+        """Return for how many seconds the delivery that is due longest has been so; 0 = none."""
+        ...
+
+
 class Store(
+    Webhooks,
+    Outbox,
     Submissions,
     Leases,
     Claims,
@@ -300,6 +436,7 @@ class Store(
     Following,
     Reads,
     Cancels,
+    KeyUses,
     Admin,
     Protocol,
 ):
@@ -328,8 +465,32 @@ class Intake(Protocol):
         ...
 
 
+class Listening(Protocol):
+    """One stream's place at the feed of a run."""
+
+    @property
+    def reached(self) -> Position:
+        """How far the feed was when this stream joined: read the backlog up to there."""
+        ...
+
+    async def news(self) -> Sequence[Happening]:
+        """Wait for what happens next. Empty = over: the node drains, or too much was not taken."""
+        ...
+
+    def leave(self) -> None:
+        """Take nothing more."""
+        ...
+
+
 class Watching(Protocol):
     """The watchboard: how a handler waits for a run without asking the database."""
+
+    def join(self, watch: Watch, bookmark: Bookmark) -> Listening | None:
+        """Join the feed of a run, which starts at `bookmark` where nobody streams the run yet.
+
+        None when the node drains, or watches enough.
+        """
+        ...
 
     async def wait_terminal(self, watch: Watch, seen: Status) -> Run | None:
         """Wait until the run is terminal and return it; None when the node drains first."""
@@ -351,3 +512,32 @@ class Appraiser(Protocol):
         ...
 
     def version(self, pack_type: str) -> str: ...
+
+    def facts(self, pack_type: str) -> PackFacts | None:
+        """Return what clients are told of a pack; None = it is not loaded here."""
+        ...
+
+
+# ── between the HTTP handlers and the store of large results ─────────────────────────────────────
+
+
+class Results(Protocol):
+    """Where large results lie. Each verb may be asked again, and raises `CouldNotAsk`."""
+
+    async def check(self, key: BlobKey) -> Looked:
+        """Verify the whole object under `key`, holding no more of it than a piece."""
+        ...
+
+    async def piece(self, key: BlobKey, there: Metadata, start: int, length: int) -> bytes:
+        """Return these bytes of the body of the object that was checked, and no fewer."""
+        ...
+
+
+class Findings(Protocol):
+    """What a handler asks when a result is not what its ending says."""
+
+    async def open_finding(
+        self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
+    ) -> bool:
+        """Open a finding that freezes nobody; False = it is open already."""
+        ...

@@ -5,6 +5,7 @@ chosen after it. The minimum fee is computed once, at admission, and stored with
 ends the run reads it there.
 """
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -48,6 +49,18 @@ class PackUnknown:
 Appraisal: TypeAlias = Appraised | InputsInvalid | PackUnknown
 
 
+@frozen(kw_only=True)
+class PackFacts:
+    """What clients are told of a pack: schemas of inputs and result, the price and its rates."""
+
+    pack_type: str
+    version: str
+    input_schema: Mapping[str, object]
+    output_schema: Mapping[str, object]
+    price: str
+    rates: Mapping[str, Micros]
+
+
 @frozen
 class FeeRule:
     """A minimum fee: `min(max(floor, percent of the reserve), reserve, cap)`, rounded down."""
@@ -69,6 +82,33 @@ class FeeRule:
     def code(self) -> str:
         """Return the rule as it is stored with the run: floor, ppm and cap in micros."""
         return f"{self.floor}/{self.percent_ppm}/{self.cap}"
+
+
+@frozen(kw_only=True)
+class Quote:
+    """What a submission would reserve, and between what it is expected to cost if it completes."""
+
+    reserve: Micros
+    low: Micros
+    high: Micros
+    minimum_fee: Micros
+
+
+def quote(appraised: Appraised, fee: FeeRule, max_cost: Micros | None) -> Quote:
+    """Quote a submission that would be admitted; without a `max_cost`, at the least that would be.
+
+    The least is the greatest of the pack's floor, its price where it is known, the rule's least
+    reserve, and one micro. A known price is both ends; else all of the reserve may be charged.
+    """
+    least = max(appraised.floor, appraised.price or ZERO, fee.least_reserve, Micros(1))
+    reserve = least if max_cost is None else max_cost
+    price = None if appraised.price is None else Micros(min(appraised.price, reserve))
+    return Quote(
+        reserve=reserve,
+        low=ZERO if price is None else price,
+        high=reserve if price is None else price,
+        minimum_fee=fee.fee(reserve),
+    )
 
 
 def policy_text(code: str) -> str:

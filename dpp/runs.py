@@ -167,6 +167,8 @@ class Run:
     result_key: str | None
     result_sha256: bytes | None
     failure: Failure | None
+    metadata: bytes | None = None  # canonical JSON
+    result_expires_at: datetime | None = None
 
     @property
     def held(self) -> Micros:

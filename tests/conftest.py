@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
 import itertools
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
@@ -16,13 +16,15 @@ import pytest
 from attrs import frozen
 from hypothesis import settings
 
+from dpp.admission import Terms
 from dpp.plans import Plan
 from dpp.pricing import FeeRule
 from dpp.store import migrate, roles
 from dpp.store.bridge import Bridge, open_bridge
 from dpp.store.connections import Address
 from dpp.store.desk import Sizes
-from dpp.store.postgres import Limits, PostgresStore, open_postgres
+from dpp.store.postgres import PostgresStore, open_postgres
+from dpp.store.verbs import Limits
 from tests.cluster import Cluster, start_cluster
 from tests.node_books import Books, judge_now
 from tests.node_process import NodeProcess, node_process
@@ -32,7 +34,13 @@ if TYPE_CHECKING:
 
 # Before anything imports them.
 pytest.register_assert_rewrite(
-    "tests.store.contract", "tests.store.resolve_contract", "tests.store.worlds"
+    "tests.store.chronicle_contract",
+    "tests.store.contract",
+    "tests.store.key_contract",
+    "tests.store.receipt_contract",
+    "tests.store.resolve_contract",
+    "tests.store.webhook_contract",
+    "tests.store.worlds",
 )
 
 # Children inherit what is ignored, and a shell's background job ignores Ctrl-C.
@@ -51,7 +59,7 @@ PLANS = {
     ),
     "fee": Plan("fee"),
 }
-LIMITS = Limits(attempts_max=3, queue_ttl_s=604_800)
+LIMITS = Limits(attempts_max=3, terms=Terms(queue_ttl_s=604_800, result_days=30))
 
 # Of the served node: what the shipped plans have no example for, each a limit of its own.
 CONFIG = """
@@ -70,6 +78,8 @@ reads_per_minute = 5
 packs = ["echo"]
 [plans.small]
 max_cost_usd = "0.50"
+[plans.thrifty]
+spend_per_day_usd = "0.03"
 [plans.free]
 minimum_fee_floor_usd = "0"
 minimum_fee_percent = "0"
@@ -157,12 +167,25 @@ class StartNode(Protocol):
 
 
 @pytest.fixture(scope="session")
-def served_node() -> Iterator[NodeProcess]:
-    """Run one real node for the whole run: tests make tenants of their own on it.
+def first_node() -> Iterator[NodeProcess]:
+    """Run one real node for the whole run: tests make tenants of their own on it."""
+    with serving_node() as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def served_node(first_node: NodeProcess) -> NodeProcess:
+    """Give that node; a folder of tests may ask others too."""
+    return first_node
+
+
+@contextmanager
+def serving_node(**settings: str) -> Iterator[NodeProcess]:
+    """Run a node for many tests; `settings` are names and values of its environment.
 
     When all are done its books are judged, no key that was made stands in its log, and it drains.
     """
-    with node_process(CONFIG, {"DPP_LOG__LEVEL": "DEBUG"}) as node:
+    with node_process(CONFIG, {"DPP_LOG__LEVEL": "DEBUG", **settings}) as node:
         yield node.start()
         judge_now(node)
         log = node.text()

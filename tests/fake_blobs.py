@@ -30,7 +30,7 @@ from dpp.blobs import (
 )
 
 if TYPE_CHECKING:
-    from dpp.blobs import BlobKey, Fetched, Keep, Label, Looked, Putting
+    from dpp.blobs import BlobKey, Fetched, Keep, Label, Looked, Metadata, Putting
 
 
 @define
@@ -85,6 +85,19 @@ class FakeBlobs:
         if isinstance(there, Found):
             return Content(there.metadata, self.objects[key.name].body)
         return there
+
+    async def check(self, key: BlobKey) -> Looked:
+        await self._asked("check")
+        self._insist()
+        return self._look(key)
+
+    async def piece(self, key: BlobKey, there: Metadata, start: int, length: int) -> bytes:
+        await self._asked("piece")
+        self._insist()
+        now = self.objects.get(key.name)
+        if now is None or now.strings != to_strings(there) or len(now.body) != there.length:
+            raise CouldNotAsk("it is another object by now")
+        return now.body[start : start + length]
 
     async def collect(
         self, *, older_than_s: float, keep: Keep, after: str = "", limit: int = 1000

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from attrs import define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from dpp.admission import Account, Created, Submission
 from dpp.claims import Seen
@@ -21,9 +21,13 @@ from dpp.leases import Fence, NodeLease
 from dpp.ledger import SIGNS, Budget, Entry, Kind, Posting, RefundableRun
 from dpp.money import Micros
 from dpp.plans import WINDOW_S
+from dpp.receipts import Bought, Receipt, Resolution, Unresolved, receipt_of
 from dpp.runs import Progress, Run, Status, StoredResult
 from dpp.settlement import EndedRun, Ending, LiveRun
+from dpp.spending import Allowance, Spending
+from dpp.usage import UsageDay
 from dpp.watches import RunEvent
+from tests.fake_webhooks import Mail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +52,7 @@ class BudgetRow:
     seq: int = 0
     window_from: datetime | None = None
     window_count: int = 0
+    spending: Spending = field(factory=Spending)
 
     def check(self) -> None:
         assert min(self.deposited, self.available, self.held, self.spent) >= 0, self
@@ -72,6 +77,9 @@ class KeyRow:
     created_at: datetime
     expires_at: datetime | None
     revoked: bool = False
+    allowance_id: str | None = None
+    created_by: str = ""
+    last_used_at: datetime | None = None
 
 
 @frozen(kw_only=True)
@@ -82,6 +90,9 @@ class SubmissionRow:
     policy: str
     created_at: datetime
     expires_at: datetime
+    result_days: int
+    budget_day: date
+    allowance_id: str | None
 
 
 @define(kw_only=True)
@@ -95,6 +106,8 @@ class LiveRow:
     timebox_s: int
     priority: int
     pack_type: str
+    budget_day: date
+    allowance_id: str | None = None
     started_at: datetime | None = None
     deadline: datetime | None = None
     lease_id: UUID | None = None
@@ -174,6 +187,9 @@ class Rows:
     usage: dict[tuple[str, date], UsageRow] = field(factory=lambda: defaultdict(UsageRow))
     findings: list[Finding] = field(factory=list)
     stores: dict[str, UUID] = field(factory=dict)
+    mail: Mail = field(factory=Mail)
+    spent_keys: dict[UUID, str] = field(factory=dict)  # whose run it was that is past retention
+    allowances: dict[str, Allowance] = field(factory=dict)
 
     def account(self, tenant_id: str) -> Account:
         tenant, budget = self.tenants[tenant_id], self.budgets[tenant_id]
@@ -187,9 +203,11 @@ class Rows:
             queued=queued,
             window_from=budget.window_from,
             window_count=budget.window_count,
+            spending=budget.spending,
+            endpoints=self.mail.origins(tenant_id),
         )
 
-    def write_submission(self, asked: Submission, created: Created, queue_ttl_s: int) -> None:
+    def write_submission(self, asked: Submission, created: Created) -> None:
         now, budget = created.created_at, self.budgets[asked.tenant_id]
         row = SubmissionRow(
             asked=asked,
@@ -197,7 +215,10 @@ class Rows:
             minimum_fee=created.minimum_fee,
             policy=created.policy,
             created_at=now,
-            expires_at=now + timedelta(seconds=queue_ttl_s),
+            expires_at=created.expires_at,
+            result_days=created.result_days,
+            budget_day=created.budget_day,
+            allowance_id=created.allowance_id,
         )
         assert asked.run_id not in self.submissions
         self.submissions[asked.run_id] = row
@@ -205,13 +226,15 @@ class Rows:
         self.live[asked.run_id] = LiveRow(
             run_id=asked.run_id,
             tenant_id=asked.tenant_id,
-            available_at=now,
+            available_at=created.available_at,
             expires_at=row.expires_at,
             max_cost=asked.max_cost,
             minimum_fee=created.minimum_fee,
             timebox_s=asked.timebox_s,
             priority=asked.priority,
             pack_type=asked.pack_type,
+            budget_day=created.budget_day,
+            allowance_id=created.allowance_id,
         )
         begun = budget.window_from is not None and now < budget.window_from + timedelta(
             seconds=WINDOW_S
@@ -220,6 +243,10 @@ class Rows:
         budget.held += asked.max_cost
         budget.window_from = budget.window_from if begun else now
         budget.window_count = budget.window_count + 1 if begun else 1
+        budget.spending = budget.spending.on(created.budget_day).plus(asked.max_cost)
+        if created.allowance_id is not None:
+            allowance = self.allowances[created.allowance_id]
+            self.allowances[created.allowance_id] = allowance.plus(asked.max_cost)
         self._next_seq(budget, created.seq)
 
     def write_ending(self, ending: Ending, now: datetime) -> None:
@@ -240,8 +267,15 @@ class Rows:
         budget.held -= live.max_cost
         budget.available += ending.returned
         budget.spent += ending.cost
+        budget.spending = counted_back(budget.spending, live.budget_day, ending.returned)
+        if live.allowance_id is not None:
+            allowance = self.allowances[live.allowance_id]
+            used = Micros(allowance.used - ending.returned)
+            self.allowances[live.allowance_id] = evolve(allowance, used=used)
         self._next_seq(budget, ending.seq)
         self._use(ending, now)
+        spent_before = budget.spent - ending.cost
+        self.mail.write_events(self, self.endings[ending.run_id], spent_before)
 
     def write_transfer(self, posting: Posting, now: datetime) -> None:
         budget, signs = self.budgets[posting.tenant_id], SIGNS[posting.kind]
@@ -254,7 +288,8 @@ class Rows:
 
     def refundable(self, tenant_id: str, run_id: UUID | None) -> RefundableRun | None:
         """Return what a refund of a run is decided by; None = the tenant has no such run."""
-        if run_id is None or self.run(tenant_id, run_id) is None:
+        row = None if run_id is None else self.submissions.get(run_id)
+        if run_id is None or row is None or row.asked.tenant_id != tenant_id:
             return None
         ended, refunded = self.endings.get(run_id), self.refunded(run_id)
         return RefundableRun(None if ended is None else ended.ending.cost, refunded)
@@ -285,8 +320,8 @@ class Rows:
         rows = (self.endings[run_id].ending for run_id in run_ids if run_id in self.endings)
         return {row.run_id: EndedRun(row.ending_id, row.status, row.cost) for row in rows}
 
-    def run(self, tenant_id: str, run_id: UUID) -> Run | None:
-        """Put a run together, as its tenant sees it."""
+    def run(self, tenant_id: str, run_id: UUID, now: datetime) -> Run | None:
+        """Put a run together, as its tenant sees it now."""
         row = self.submissions.get(run_id)
         if row is None or row.asked.tenant_id != tenant_id:
             return None
@@ -295,6 +330,9 @@ class Rows:
         fields: dict[str, Any] = of_live(live) if live is not None else {}
         if ended is not None:
             fields = of_ending(ended)
+        until = self._served_until(row, ended)
+        if until is not None and until <= now:
+            fields |= {"result": None, "result_key": None}
         return Run(
             run_id=run_id,
             tenant_id=tenant_id,
@@ -308,8 +346,32 @@ class Rows:
             priority=row.asked.priority,
             timebox_s=row.asked.timebox_s,
             trace_id=row.asked.trace_id,
+            metadata=row.asked.metadata,
+            result_expires_at=until,
             progress=self._progress(run_id, fields["lease_epoch"]),
             **fields,
+        )
+
+    def receipt(self, tenant_id: str, run_id: UUID) -> Receipt | Unresolved | None:
+        """Return a run's receipt, or how far it is."""
+        row, ended, live = (
+            self.submissions.get(run_id),
+            self.endings.get(run_id),
+            self.live.get(run_id),
+        )
+        if row is None or row.asked.tenant_id != tenant_id:
+            return None
+        if ended is None:
+            assert live is not None, "neither live nor ended"
+            return Unresolved(Status.QUEUED if live.lease_id is None else Status.PROCESSING)
+        return receipt_of(bought(row), resolved(ended))
+
+    def usage_days(self, tenant_id: str) -> tuple[UsageDay, ...]:
+        """Return the days on which runs of the tenant ended, in order."""
+        return tuple(
+            UsageDay(day=day, **asdict(row))
+            for (whose, day), row in sorted(self.usage.items())
+            if whose == tenant_id
         )
 
     def ledger(self, tenant_id: str) -> list[Entry]:
@@ -336,6 +398,11 @@ class Rows:
         assert told[-1].fraction is not None
         return Progress(told[-1].fraction, told[-1].note or "")
 
+    def _served_until(self, row: SubmissionRow, ended: EndingRow | None) -> datetime | None:
+        if ended is None or ended.ending.status is not Status.COMPLETED:
+            return None
+        return ended.finished_at + timedelta(days=row.result_days)
+
     def _use(self, ending: Ending, now: datetime) -> None:
         usage = self.usage[ending.tenant_id, now.date()]
         usage.runs += 1
@@ -350,11 +417,49 @@ class Rows:
         budget.check()
 
 
+def counted_back(spending: Spending, day: date, returned: Micros) -> Spending:
+    """Return the counters after a resolution of a reserve that was counted on this day."""
+    same_month = (day.year, day.month) == (spending.day.year, spending.day.month)
+    return Spending(
+        spending.day,
+        Micros(spending.day_spend - (returned if day == spending.day else 0)),
+        Micros(spending.month_spend - (returned if same_month else 0)),
+    )
+
+
 def digest(result: bytes | StoredResult | None) -> bytes | None:
     """Return the digest that an ending has of its result."""
     if isinstance(result, StoredResult):
         return result.sha256
     return None if result is None else sha256(result).digest()
+
+
+def bought(row: SubmissionRow) -> Bought:
+    """Return a submission as a receipt needs it."""
+    return Bought(
+        run_id=row.asked.run_id,
+        tenant_id=row.asked.tenant_id,
+        seq=row.seq,
+        pack_type=row.asked.pack_type,
+        pack_version=row.asked.pack_version,
+        inputs_sha256=sha256(row.asked.inputs).digest(),
+        max_cost=row.asked.max_cost,
+        policy=row.policy,
+        created_at=row.created_at,
+    )
+
+
+def resolved(row: EndingRow) -> Resolution:
+    """Return an ending as a receipt needs it."""
+    return Resolution(
+        seq=row.ending.seq,
+        status=row.ending.status,
+        cost=row.ending.cost,
+        returned=row.ending.returned,
+        attempts_spent=row.attempts_spent,
+        result_sha256=row.result_sha256,
+        finished_at=row.finished_at,
+    )
 
 
 def of_live(live: LiveRow) -> dict[str, Any]:

@@ -8,21 +8,24 @@ be looked at, and changed by tests that need a state which no verb makes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
 import trio
+from attrs import evolve
 
-from dpp import admission, ledger, settlement
-from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission
+from dpp import admission, keyring, ledger, settlement
+from dpp.admission import Admission, Books, Busy, Created, Earlier, Submission, Terms
 from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
+from dpp.chronicles import Backlog, Position
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
-from dpp.keys import Key, NewKey
+from dpp.keyring import KeyRefusal, Rotated, Standing, Turn, TurnRefusal
+from dpp.keys import Key, KeyPlace, NewKey, Rotation, by_rotation
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal, Requeue
 from dpp.ledger import (
     Budget,
@@ -34,14 +37,29 @@ from dpp.ledger import (
     PostingOutcome,
     TenantUnknown,
 )
+from dpp.listings import EVERYTHING, LOOKED_MAX, RunFilter, RunPage
 from dpp.money import ZERO, Micros
+from dpp.neighbours import Neighbour
 from dpp.plans import Plans
+from dpp.receipts import Receipt, Unresolved
 from dpp.resolutions import Resolving
 from dpp.runs import TERMINAL, Run, Status, StoredResult
 from dpp.settlement import End, Settlement
+from dpp.spending import Allowance
 from dpp.tenants import NewTenant, Tenant, TenantExists
+from dpp.usage import DAYS, DAYS_MAX, Usage
 from dpp.watches import Changes, RunEvent, Watch
-from tests import fake_audit, fake_auditing, fake_resolutions
+from dpp.webhooks import (
+    Attempted,
+    Delivery,
+    Due,
+    NewWebhook,
+    ReplayOutcome,
+    TooManyWebhooks,
+    Webhook,
+    WebhookChange,
+)
+from tests import fake_audit, fake_auditing, fake_chronicles, fake_resolutions
 from tests.fake_faults import Faults
 from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, Rows, TenantRow
 
@@ -68,7 +86,7 @@ class FakeStore:
         self.plans = plans
         self.now = now
         self.attempts_max = attempts_max
-        self.queue_ttl_s = queue_ttl_s
+        self.terms = Terms(queue_ttl_s=queue_ttl_s, result_days=30)
         self.rows = Rows()
         self.faults = Faults()
         self.tenures = count()
@@ -81,10 +99,10 @@ class FakeStore:
         def body() -> list[Admission | Busy]:
             ours = [asked for asked in batch if self._free(asked.tenant_id)]
             assert not wait or len(ours) == len(batch)
-            admissions = admission.decide(ours, self._books(ours), self.plans)
+            admissions = admission.decide(ours, self._books(ours), self.plans, self.terms)
             for asked, answer in zip(ours, admissions, strict=True):
                 if isinstance(answer, Created):
-                    self.rows.write_submission(asked, answer, self.queue_ttl_s)
+                    self.rows.write_submission(asked, answer)
             answers = iter(admissions)
             return [next(answers) if self._free(asked.tenant_id) else Busy() for asked in batch]
 
@@ -106,6 +124,11 @@ class FakeStore:
             },
             dead_keys=frozenset(k.key_id for k in rows.keys.values() if self._is_dead(k)),
             now=self.now(),
+            allowances={
+                k.key_id: rows.allowances[k.allowance_id]
+                for k in rows.keys.values()
+                if k.allowance_id is not None
+            },
         )
 
     # leases
@@ -132,7 +155,12 @@ class FakeStore:
                 (r for r in self._under(lease) if not r.quarantined), key=lambda r: r.run_id
             )
             fences = tuple(Fence(r.run_id, lease.lease_id, r.lease_epoch) for r in held)
-            return Renewal(held=row is not None, now=self.now(), fences=fences)
+            living = [one for one in self.rows.leases.values() if one.lease_until > self.now()]
+            offers = {one.lease.node_id: one.lease.offer for one in living}
+            neighbours = tuple(Neighbour(name, offers[name]) for name in sorted(offers))
+            return Renewal(
+                held=row is not None, now=self.now(), fences=fences, neighbours=neighbours
+            )
 
         return await self.faults.run("renew_lease", body)
 
@@ -502,31 +530,32 @@ class FakeStore:
         self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
     ) -> Changes:
         def body() -> Changes:
-            for event in events:
-                row = self.rows.live.get(event.fence.run_id)
-                if row is not None and row.held_by(event.fence):
-                    place = (row.run_id, row.lease_epoch, event.n)
-                    self.rows.events.setdefault(place, event)
-            canceled = sorted(
-                r for r in executing if r in self.rows.live and self.rows.live[r].cancel_asked
-            )
-            runs = (self.rows.run(w.tenant_id, w.run_id) for w in watching)
-            there = sorted((run for run in runs if run is not None), key=lambda run: run.run_id)
-            return Changes(tuple(canceled), tuple(there))
+            fake_chronicles.store_events(self.rows, events)
+            return fake_chronicles.changes(self.rows, executing, watching, self.now())
 
         return await self.faults.run("follow", body)
 
     # reads
 
     async def get_run(self, tenant_id: str, run_id: UUID) -> Run | None:
-        return await self.faults.run("get_run", lambda: self.rows.run(tenant_id, run_id))
+        return await self.faults.run(
+            "get_run", lambda: self.rows.run(tenant_id, run_id, self.now())
+        )
 
     async def get_runs(self, tenant_id: str, run_ids: Sequence[UUID]) -> list[Run]:
         def body() -> list[Run]:
-            runs = (self.rows.run(tenant_id, run_id) for run_id in run_ids)
+            runs = (self.rows.run(tenant_id, run_id, self.now()) for run_id in run_ids)
             return [run for run in runs if run is not None]
 
         return await self.faults.run("get_runs", body)
+
+    async def read_chronicle(
+        self, tenant_id: str, run_id: UUID, *, after: Position, limit: int
+    ) -> Backlog | None:
+        def body() -> Backlog | None:
+            return fake_chronicles.backlog(self.rows, tenant_id, run_id, after, limit, self.now())
+
+        return await self.faults.run("read_chronicle", body)
 
     async def list_runs(
         self,
@@ -534,18 +563,20 @@ class FakeStore:
         *,
         before: UUID | None,
         limit: int,
-        idempotency_key: str | None = None,
-    ) -> list[Run]:
-        def body() -> list[Run]:
+        matching: RunFilter = EVERYTHING,
+    ) -> RunPage:
+        def body() -> RunPage:
             mine = [
                 run_id
                 for run_id, row in self.rows.submissions.items()
-                if row.asked.tenant_id == tenant_id
-                and (before is None or run_id < before)
-                and idempotency_key in {None, row.asked.idempotency_key}
+                if row.asked.tenant_id == tenant_id and (before is None or run_id < before)
             ]
-            runs = (self.rows.run(tenant_id, one) for one in sorted(mine, reverse=True)[:limit])
-            return [run for run in runs if run is not None]
+            looked = sorted(mine, reverse=True)[:LOOKED_MAX]
+            runs = (self.rows.run(tenant_id, one, self.now()) for one in looked)
+            found = tuple(one for one in runs if one is not None and matching.matches(one))
+            if len(found) > limit:
+                return RunPage(found[:limit], found[limit - 1].run_id)
+            return RunPage(found, looked[-1] if len(looked) == LOOKED_MAX else None)
 
         return await self.faults.run("list_runs", body)
 
@@ -563,6 +594,24 @@ class FakeStore:
             return [fact for fact in facts if before is None or fact.seq < before][:limit]
 
         return await self.faults.run("list_transfers", body)
+
+    async def get_receipt(self, tenant_id: str, run_id: UUID) -> Receipt | Unresolved | None:
+        return await self.faults.run("get_receipt", lambda: self.rows.receipt(tenant_id, run_id))
+
+    async def is_pruned(self, tenant_id: str, run_id: UUID) -> bool:
+        return await self.faults.run(
+            "is_pruned", lambda: self.rows.spent_keys.get(run_id) == tenant_id
+        )
+
+    async def get_usage(self, tenant_id: str, *, first: date | None, last: date | None) -> Usage:
+        def body() -> Usage:
+            to = last or self.now().astimezone(UTC).date()
+            begin = first or max(to, date.min + timedelta(days=DAYS - 1)) - timedelta(days=DAYS - 1)
+            period = Usage(begin, to, ())
+            ours = self.rows.usage_days(tenant_id) if 0 < period.span <= DAYS_MAX else ()
+            return evolve(period, days=tuple(one for one in ours if begin <= one.day <= to))
+
+        return await self.faults.run("get_usage", body)
 
     async def find_key(self, key_id: str) -> Key | None:
         return await self.faults.run("find_key", lambda: self._key(key_id))
@@ -582,9 +631,12 @@ class FakeStore:
             secret_sha256=row.secret_sha256,
             scopes=row.scopes,
             created_at=row.created_at,
+            created_by=row.created_by,
             expires_at=row.expires_at,
             expires_in_s=left,
+            last_used_at=row.last_used_at,
             revoked=row.revoked,
+            allowance=None if row.allowance_id is None else self.rows.allowances[row.allowance_id],
             plan=tenant.plan,
             suspended=tenant.suspended,
         )
@@ -605,12 +657,92 @@ class FakeStore:
                         live.as_live_run(), uuid4(), seq, Status.CANCELED, ZERO
                     )
                     self.rows.write_ending(ended, self.now())
-            run = self.rows.run(tenant_id, run_id)
+            run = self.rows.run(tenant_id, run_id, self.now())
             if run is None:
                 return RunUnknown()
             return Ended(run) if run.status in TERMINAL else CancelAsked(run)
 
         return await self.faults.run("cancel_run", body, waits_for=[tenant_id])
+
+    # webhooks
+
+    async def create_webhook(self, new: NewWebhook) -> Webhook | TooManyWebhooks:
+        return await self.faults.run(
+            "create_webhook", lambda: self.rows.mail.create(new, self.now())
+        )
+
+    async def get_webhook(self, tenant_id: str, webhook_id: UUID) -> Webhook | None:
+        def body() -> Webhook | None:
+            row = self.rows.mail.mine(tenant_id, webhook_id)
+            return None if row is None else row.shown(self.now())
+
+        return await self.faults.run("get_webhook", body)
+
+    async def list_webhooks(
+        self, tenant_id: str, *, before: UUID | None, limit: int
+    ) -> list[Webhook]:
+        def body() -> list[Webhook]:
+            rows = self.rows.mail.of(tenant_id)
+            older = [row for row in rows if before is None or row.webhook_id < before]
+            return [row.shown(self.now()) for row in older[:limit]]
+
+        return await self.faults.run("list_webhooks", body)
+
+    async def change_webhook(
+        self, tenant_id: str, webhook_id: UUID, change: WebhookChange
+    ) -> Webhook | None:
+        return await self.faults.run(
+            "change_webhook",
+            lambda: self.rows.mail.change(tenant_id, webhook_id, change, self.now()),
+        )
+
+    async def delete_webhook(self, tenant_id: str, webhook_id: UUID) -> bool:
+        return await self.faults.run(
+            "delete_webhook", lambda: self.rows.mail.delete(tenant_id, webhook_id)
+        )
+
+    async def rotate_webhook(
+        self, tenant_id: str, webhook_id: UUID, secret: bytes
+    ) -> Webhook | None:
+        return await self.faults.run(
+            "rotate_webhook",
+            lambda: self.rows.mail.rotate(tenant_id, webhook_id, secret, self.now()),
+        )
+
+    async def list_deliveries(
+        self,
+        tenant_id: str,
+        webhook_id: UUID,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[Delivery] | None:
+        return await self.faults.run(
+            "list_deliveries", lambda: self.rows.mail.log(tenant_id, webhook_id, before, limit)
+        )
+
+    async def replay_delivery(
+        self, tenant_id: str, webhook_id: UUID, delivery_id: UUID
+    ) -> ReplayOutcome:
+        return await self.faults.run(
+            "replay_delivery",
+            lambda: self.rows.mail.replay(tenant_id, webhook_id, delivery_id, self.now()),
+        )
+
+    # courier
+
+    async def claim_deliveries(self, **asked: Any) -> list[Due]:
+        return await self.faults.run(
+            "claim_deliveries", lambda: self.rows.mail.claim(self.rows, self.now(), **asked)
+        )
+
+    async def mark_deliveries(self, marks: Sequence[Attempted]) -> list[UUID]:
+        return await self.faults.run(
+            "mark_deliveries", lambda: self.rows.mail.mark(marks, self.now())
+        )
+
+    async def due_delivery_age(self) -> float:
+        return await self.faults.run("due_delivery_age", lambda: self.rows.mail.due_age(self.now()))
 
     # operators
 
@@ -621,7 +753,7 @@ class FakeStore:
                     tenant_id=tenant.tenant_id, plan=tenant.plan, created_at=self.now()
                 )
                 self.rows.budgets[tenant.tenant_id] = BudgetRow(tenant_id=tenant.tenant_id)
-                self._write_key(tenant.key)
+                self._write_key(tenant.key, tenant.operator)
                 if tenant.deposit > 0:
                     self._post(
                         Posting(
@@ -678,24 +810,79 @@ class FakeStore:
 
         return await self.faults.run("set_suspended", body)
 
-    async def create_key(
-        self,
-        key: NewKey,
-        *,
-        operator: str,  # noqa: ARG002
-    ) -> Key | None:
-        def body() -> Key | None:
-            if key.tenant_id in self.rows.tenants:
-                self._write_key(key)
+    async def create_key(self, key: NewKey, *, operator: str) -> Key | KeyRefusal | None:
+        def body() -> Key | KeyRefusal | None:
+            if key.tenant_id in self.rows.tenants and key.key_id not in self.rows.keys:
+                decided = keyring.decide_new(key, self._standing(key.tenant_id, key.caller))
+                if not isinstance(decided, NewKey):
+                    return decided
+                self._write_key(decided, operator)
             return self._key(key.key_id)
 
         return await self.faults.run("create_key", body)
 
-    async def list_keys(self, tenant_id: str) -> list[Key]:
+    async def rotate_key(self, asked: Rotation) -> Rotated | TurnRefusal:
+        def body() -> Rotated | TurnRefusal:
+            old = self._key(asked.key_id)
+            if old is not None and old.tenant_id != asked.tenant_id:
+                old = None
+            if asked.new_key_id not in self.rows.keys:
+                standing = self._standing(asked.tenant_id, asked.caller)
+                decided = keyring.decide_rotation(asked, old, self._heir(asked), standing)
+                if not isinstance(decided, Turn):
+                    return decided
+                self._write_key(decided.new, by_rotation(asked.key_id))
+                self.rows.keys[asked.key_id].expires_at = decided.old_ends_at
+            new, old = self._key(asked.new_key_id), self._key(asked.key_id)
+            assert new is not None
+            assert old is not None
+            return Rotated(new, old)
+
+        return await self.faults.run("rotate_key", body)
+
+    async def note_uses(self, ages_s: Mapping[str, float]) -> int:
+        def body() -> int:
+            noted = 0
+            for key_id, age_s in ages_s.items():
+                row = self.rows.keys.get(key_id)
+                used_at = self.now() - timedelta(seconds=age_s)
+                hourly = timedelta(hours=1)
+                if row is not None and (
+                    row.last_used_at is None or row.last_used_at <= used_at - hourly
+                ):
+                    row.last_used_at = used_at
+                    noted += 1
+            return noted
+
+        return await self.faults.run("note_uses", body)
+
+    def _standing(self, tenant_id: str, caller: str | None) -> Standing:
+        mine = [row for row in self.rows.keys.values() if row.tenant_id == tenant_id]
+        day_ago = self.now() - timedelta(days=1)
+        made = [row for row in mine if row.created_by.startswith(("key:", "rotation:"))]
+        return Standing(
+            caller=None if caller is None else self._key(caller),
+            alive=sum(not self._is_dead(row) for row in mine),
+            made=sum(row.created_at > day_ago for row in made),
+            now=self.now(),
+        )
+
+    def _heir(self, asked: Rotation) -> Key | None:
+        mark = (asked.tenant_id, by_rotation(asked.key_id))
+        heirs = [row for row in self.rows.keys.values() if (row.tenant_id, row.created_by) == mark]
+        newest = max(heirs, key=lambda row: (row.created_at, row.key_id), default=None)
+        return None if newest is None else self._key(newest.key_id)
+
+    async def list_keys(
+        self, tenant_id: str, *, before: KeyPlace | None, limit: int, ended: bool
+    ) -> list[Key]:
         def body() -> list[Key]:
             mine = [row for row in self.rows.keys.values() if row.tenant_id == tenant_id]
-            order = sorted(mine, key=lambda row: (row.created_at, row.key_id))
-            return [key for row in order if (key := self._key(row.key_id)) is not None]
+            order = sorted(mine, key=lambda row: (row.created_at, row.key_id), reverse=True)
+            keys = [key for row in order if (key := self._key(row.key_id)) is not None]
+            shown = [key for key in keys if ended or not key.ended]
+            place = None if before is None else (before.created_at, before.key_id)
+            return [k for k in shown if place is None or (k.created_at, k.key_id) < place][:limit]
 
         return await self.faults.run("list_keys", body)
 
@@ -774,15 +961,22 @@ class FakeStore:
 
         return await self.faults.run("sample_results", body)
 
-    def _write_key(self, key: NewKey) -> None:
-        lives = None if key.lives_s is None else self.now() + timedelta(seconds=key.lives_s)
+    def _write_key(self, key: NewKey, operator: str) -> None:
+        expires_at, allowance_id = key.expires_at, key.allowance_id
+        if key.lives_s is not None:
+            expires_at = self.now() + timedelta(seconds=key.lives_s)
+        if key.spend_limit is not None:
+            allowance_id = key.key_id
+            self.rows.allowances[allowance_id] = Allowance(allowance_id, key.spend_limit, ZERO)
         row = KeyRow(
             key_id=key.key_id,
             tenant_id=key.tenant_id,
             secret_sha256=key.secret_sha256,
             scopes=key.scopes,
             created_at=self.now(),
-            expires_at=lives,
+            created_by=operator,
+            expires_at=expires_at,
+            allowance_id=allowance_id,
         )
         earlier = self.rows.keys.setdefault(key.key_id, row)
         assert earlier.secret_sha256 == key.secret_sha256

@@ -11,6 +11,8 @@ import httpx
 import trio
 from attrs import frozen
 
+from tests import described
+
 T = TypeVar("T")
 
 ANSWER_S = 90.0  # longer than any wait that may be asked for
@@ -58,7 +60,9 @@ class Client:
         headers.update(more.pop("headers", None))
         request = self.http.build_request(method, path, headers=headers, **more)
         request.stream = Whole(request.content)
-        return await self.http.send(request)
+        answer = await self.http.send(request)
+        described.check(answer)
+        return answer
 
     async def get(self, path: str, **params: Any) -> Any:
         """Return the document at a path."""

@@ -247,7 +247,7 @@ class NodeProcess:
         return self._remember(self.admin("POST", "/admin/v1/tenants", body))
 
     def new_key(self, tenant_id: str, **members: Any) -> str:
-        """Make another key for a tenant: `scopes`, `lives_s`."""
+        """Make another key for a tenant: `scopes`, `expires_in_s`, `spend_limit_usd`."""
         path = f"/admin/v1/tenants/{tenant_id}/keys"
         return self._remember(self.admin("POST", path, members))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = "dpp/store/"
+FACE = "dpp/client/__init__.py"  # what others import: it names all of it in one place
 NURSERIES = (
     "dpp/actors/",
     "dpp/http/connection.py",
@@ -94,7 +95,7 @@ def test_packages_hold_a_docstring_and_no_code() -> None:
         path
         for folder in ("dpp", "tests")
         for path, tree in modules(folder)
-        if path.endswith("/__init__.py") and not says_nothing_else(tree)
+        if path.endswith("/__init__.py") and path != FACE and not says_nothing_else(tree)
     ]
 
     assert offenders == []

@@ -11,6 +11,7 @@ from dpp import resources
 from dpp.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
+ASSETS = "dpp/http/openapi/assets"
 ASK = "from dpp import resources as r; print(r.sql_dir()); print(r.config_dir())"
 
 
@@ -26,6 +27,7 @@ def test_a_wheel_has_the_sql_and_the_config_and_finds_them(tmp_path: Path) -> No
     )
 
     sql, config = map(Path, found.stdout.splitlines())
+    assert files(unpacked / ASSETS) == files(ROOT / ASSETS) == {"page.html", "page.css", "page.js"}
     assert files(sql) == files(ROOT / "sql")
     assert files(config) == files(ROOT / "config")
     assert sql.is_relative_to(unpacked)

@@ -29,7 +29,8 @@ from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
 from dpp.leases import Fence, NodeLease, margin, trusted_until
 from dpp.logs import get_logger
-from dpp.metrics import succeeded
+from dpp.metrics import note_differing, succeeded
+from dpp.neighbours import PACKS, PLANS, Neighbour, Neighbourhood, Offer
 from dpp.ports import Leases
 
 AGAIN_S = 0.1  # between tries to hand back what somebody holds: longer than a commit takes
@@ -48,11 +49,14 @@ class Standing:
     """What outlives a tenure.
 
     `owed`: leases that an outage kept us from ending. `earlier_gone`: the lease rows that this data
-    directory left behind when it died are deleted, its runs are free for a reaper.
+    directory left behind when it died are deleted, its runs are free for a reaper. `neighbourhood`:
+    who else lives, as of the last renewal; before the first one this node counts itself alone.
     """
 
     node_id: str
     attempts: Attempts
+    offer: Offer = field(factory=Offer)
+    neighbourhood: Neighbourhood = field(factory=Neighbourhood)
     clock: DatabaseClock = field(factory=DatabaseClock)
     first_lease: trio.Event = field(factory=trio.Event)
     owed: set[NodeLease] = field(factory=set)
@@ -118,7 +122,7 @@ async def tenure(
     Trust counts from before we asked and ends before the row's `lease_until`: we let go first.
     """
     await end_owed(store, standing)
-    asked_at, lease = trio.current_time(), NodeLease(uuid4(), standing.node_id)
+    asked_at, lease = trio.current_time(), NodeLease(uuid4(), standing.node_id, standing.offer)
     await take(store, standing, lease, lease_s)
     trust = trio.CancelScope(deadline=trusted_until(asked_at, lease_s))
     here = Tenure(lease, standing.attempts, trust)
@@ -127,7 +131,7 @@ async def tenure(
         with here.trust:
             async with trio.open_nursery() as upkeep:
                 upkeep.start_soon(note_end, here)
-                upkeep.start_soon(renew, store, here, standing.clock, lease_s, heartbeat_s)
+                upkeep.start_soon(renew, store, here, standing, lease_s, heartbeat_s)
                 if not standing.earlier_gone.is_set():
                     clear = partial(end_earlier, store, here.lease, standing.earlier_gone)
                     upkeep.start_soon(supervise, "earlier leases", clear, leave_to_lapse)
@@ -183,7 +187,7 @@ async def note_end(here: Tenure) -> None:
 
 
 async def renew(
-    store: Leases, here: Tenure, clock: DatabaseClock, lease_s: float, heartbeat_s: float
+    store: Leases, here: Tenure, standing: Standing, lease_s: float, heartbeat_s: float
 ) -> None:
     """Renew until the lease is lost. A renewal without an answer leaves the deadline alone."""
     suspects: frozenset[Fence] = frozenset()
@@ -205,11 +209,21 @@ async def renew(
             here.lost()
             return
         here.trust.deadline = trusted_until(asked_at, lease_s)
-        clock.learn(renewal.now)
+        standing.clock.learn(renewal.now)
+        meet(standing, renewal.neighbours)
         succeeded("tenure")
         log.info("heartbeat", lease_id=str(here.lease.lease_id), runs=len(here.attempts))
         suspects = await hand_back_ghosts(store, here, renewal.fences, suspects, heartbeat_s)
         ask_at = asked_at + heartbeat_s
+
+
+def meet(standing: Standing, neighbours: Sequence[Neighbour]) -> None:
+    """Look at who lives; say once when nodes begin, or cease, to differ."""
+    seen = Neighbourhood.seen_by(standing.offer, neighbours)
+    note_differing({what: len(seen.differing.get(what, ())) for what in (PLANS, PACKS)})
+    if seen.differing and seen.differing != standing.neighbourhood.differing:
+        log.warning("nodes differ", **seen.differing)
+    standing.neighbourhood = seen
 
 
 async def hand_back_ghosts(

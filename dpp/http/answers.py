@@ -5,7 +5,7 @@ Names of headers are lower-case bytes, as ASGI has them.
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from attrs import field, frozen
@@ -32,6 +32,20 @@ class Answer:
 
     status: int
     body: bytes = b""
+    headers: Sequence[Header] = field(default=())
+    media_type: bytes = JSON
+
+
+@frozen
+class Streamed:
+    """An answer whose body comes piece by piece, its end unknown: an event stream, a long file.
+
+    `pieces` is closed with the answer, whether it ended or its client went away. What it raises
+    cuts the connection: half an answer is never taken for a whole one.
+    """
+
+    status: int
+    pieces: AsyncGenerator[bytes, None] = field(eq=False)
     headers: Sequence[Header] = field(default=())
     media_type: bytes = JSON
 

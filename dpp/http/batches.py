@@ -155,7 +155,7 @@ class Answering:
         self, submission: Submission, admission: Admission | ItemBroken | None
     ) -> BatchRun | Problem:
         if isinstance(admission, Created):
-            run = created_run(self.services, submission, admission)
+            run = created_run(submission, admission)
             return BatchRun(201, run_view(run), replayed=False)
         if isinstance(admission, Exists):
             return self._replay(self.replayed.get(admission.run_id))

@@ -11,12 +11,13 @@ from attrs import frozen
 from dpp.http.answers import Header
 
 ALLOW_HEADERS: Final = (
-    b"authorization, content-type, idempotency-key, if-none-match, prefer, traceparent, "
-    b"x-request-id"
+    b"authorization, content-type, idempotency-key, if-none-match, if-range, prefer, range, "
+    b"traceparent, x-request-id"
 )
 EXPOSE_HEADERS: Final = (
-    b"etag, idempotency-replayed, location, preference-applied, ratelimit, ratelimit-policy, "
-    b"retry-after, x-dpp-cost-actual, x-dpp-cost-minimum-fee, x-dpp-cost-reserved, x-request-id"
+    b"accept-ranges, content-disposition, content-range, etag, idempotency-replayed, location, "
+    b"preference-applied, ratelimit, ratelimit-policy, repr-digest, retry-after, "
+    b"x-dpp-cost-actual, x-dpp-cost-minimum-fee, x-dpp-cost-reserved, x-request-id"
 )
 MAX_AGE_S: Final = b"600"  # how long a browser goes on asking by an old rule after a change
 

@@ -6,12 +6,14 @@ whatever its status, is dressed the same.
 """
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Final, TypeAlias
 
 import trio
+from attrs import evolve
 
 from dpp.faults import StoreUnavailable
-from dpp.http.answers import SECURITY, Answer, Header, request_id
+from dpp.http.answers import SECURITY, Answer, Header, Streamed, request_id
 from dpp.http.asgi import App, Message, Receive, Scope, Send
 from dpp.http.cors import Cors
 from dpp.http.gate import admit
@@ -26,11 +28,12 @@ from dpp.logs import get_logger
 from dpp.metrics import observe_request
 
 REQUEST_ID: Final = b"x-request-id"
+POLICY: Final = b"content-security-policy"
 UNKNOWN: Final = Problem("not-found", "there is no such path")
 AWAY: Final = unavailable("the database is away; ask the same again")
 OURS: Final = Problem("internal-error", "it is logged under this request_id")
 
-Result: TypeAlias = Answer | Problem
+Result: TypeAlias = Answer | Streamed | Problem
 
 log = get_logger(__name__)
 
@@ -63,18 +66,22 @@ class Dispatcher:
             route, result = await self._serve(scope, receive, found, headers, named)
         answer = _answer(result, scope["raw_path"], named)
         await send(_start(answer, dress))
-        await send({"type": "http.response.body", "body": answer.body})
+        if isinstance(answer, Streamed):
+            await _stream(answer, send, bodiless=scope["method"] == "HEAD")
+        else:
+            await send({"type": "http.response.body", "body": answer.body})
         took_s = trio.current_time() - started_at
         observe_request(scope["method"], route.path if route else None, answer.status, took_s)
 
     def refuse(self, violation: Violation, head: Head | None) -> Answer:
         """Return the answer to what is no request, or came too late; the connection then closes."""
-        headers = gather(head.headers) if head else {}
+        headers = gather(head.headers if head else violation.headers)
         named = request_id(headers.get(REQUEST_ID, ()))
         problem = Problem(violation.problem, violation.detail)
         if violation.problem == "temporary-reduced-capacity":
             problem = unavailable(violation.detail)
-        answer = _answer(problem, head.raw_path if head else b"", named)
+        instance = (head.raw_path if head else b"").decode("latin-1")
+        answer = render(problem, instance=instance, request_id=named)
         observe_request(head.method if head else "", None, answer.status, 0.0)
         dress = self._dress(named, headers)
         return Answer(answer.status, answer.body, (*answer.headers, *dress), answer.media_type)
@@ -145,10 +152,10 @@ def _with(result: Result, headers: tuple[Header, ...]) -> Result:
     """Return the result with these headers too."""
     if isinstance(result, Problem):
         return Problem(result.name, result.detail, result.members, (*result.headers, *headers))
-    return Answer(result.status, result.body, (*result.headers, *headers), result.media_type)
+    return evolve(result, headers=(*result.headers, *headers))
 
 
-def _answer(result: Result, raw_path: bytes, named: str) -> Answer:
+def _answer(result: Result, raw_path: bytes, named: str) -> Answer | Streamed:
     """Write the result out; where that fails, the answer is that we failed."""
     instance = raw_path.decode("latin-1")
     try:
@@ -158,14 +165,24 @@ def _answer(result: Result, raw_path: bytes, named: str) -> Answer:
         return _rendered(OURS, instance, named)
 
 
-def _rendered(result: Result, instance: str, named: str) -> Answer:
-    if isinstance(result, Answer):
-        return result
-    return render(result, instance=instance, request_id=named)
+def _rendered(result: Result, instance: str, named: str) -> Answer | Streamed:
+    if isinstance(result, Problem):
+        return render(result, instance=instance, request_id=named)
+    return result
 
 
-def _start(answer: Answer, dress: tuple[Header, ...]) -> Message:
-    described = ((b"content-type", answer.media_type),) if answer.body else ()
+async def _stream(answer: Streamed, send: Send, *, bodiless: bool) -> None:
+    """Send piece after piece; each waits until the peer has taken the one before."""
+    async with aclosing(answer.pieces) as pieces:
+        if not bodiless:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _start(answer: Answer | Streamed, dress: tuple[Header, ...]) -> Message:
+    has_body = isinstance(answer, Streamed) or answer.body
+    described = ((b"content-type", answer.media_type),) if has_body else ()
     return {
         "type": "http.response.start",
         "status": answer.status,
@@ -174,13 +191,19 @@ def _start(answer: Answer, dress: tuple[Header, ...]) -> Message:
 
 
 def _dressed(send: Send, dress: tuple[Header, ...]) -> Send:
-    """Return `send` for an app behind this one, whose answers are dressed too."""
+    """Return `send` for an app behind this one, whose answers are dressed too.
+
+    A page has a policy of its own, for it needs its styles; all else is as we say.
+    """
 
     async def dressing(message: Message) -> None:
         if message["type"] == "http.response.start":
-            ours = {name for name, _ in dress}
-            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in ours]
-            message = {**message, "headers": [*kept, *dress]}
+            theirs = message.get("headers", ())
+            has_policy = any(name.lower() == POLICY for name, _ in theirs)
+            ours = [pair for pair in dress if not (has_policy and pair[0] == POLICY)]
+            names = {name for name, _ in ours}
+            kept = [pair for pair in theirs if pair[0].lower() not in names]
+            message = {**message, "headers": [*kept, *ours]}
         await send(message)
 
     return dressing

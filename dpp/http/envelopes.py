@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import trio
 
-from dpp import money
+from dpp import egress, moments, money
 from dpp.admission import Submission
+from dpp.egress import Rules, Target
 from dpp.fingerprints import canonical, fingerprint
-from dpp.http.bench import LIGHT_MAX
+from dpp.http.bench import LIGHT_MAX, Bench
 from dpp.http.decoder import NotJson, Object, decode_object
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Request
@@ -54,6 +55,12 @@ def build(
         timebox_s=envelope.timebox_s or services.bounds.timebox_s,
         trace_id=request.trace_id,
         appraisal=services.packs.appraise(envelope.pack_type, inputs),
+        run_at=None if envelope.run_at is None else moments.parse(envelope.run_at),
+        start_before=None
+        if envelope.start_before is None
+        else moments.parse(envelope.start_before),
+        metadata=canonical(envelope.metadata) if envelope.metadata else None,
+        webhook_url=_normal(envelope.webhook_url, services.outgoing),
     )
 
 
@@ -69,19 +76,25 @@ async def receive(
     services: Services, request: Request, key: str, body: bytes
 ) -> Submission | Problem:
     """Return the submission that a body is, or what is wrong with it."""
-    bench = services.bench
+    sent = await decoded(services.bench, body)
     if len(body) <= LIGHT_MAX:
-        return _received(services, request, key, decode_object(body))
+        return received(services, request, key, sent)
+    return await services.bench.once(lambda: received(services, request, key, sent))
+
+
+async def decoded(bench: Bench, body: bytes) -> Object | NotJson:
+    """Decode a body where nobody has to wait for it."""
+    if len(body) <= LIGHT_MAX:
+        return decode_object(body)
     if len(body) <= THREAD_FROM:
-        sent = await bench.once(lambda: decode_object(body))
-    else:
-        sent = await trio.to_thread.run_sync(decode_object, body, limiter=bench.thread)
-    return await bench.once(lambda: _received(services, request, key, sent))
+        return await bench.once(lambda: decode_object(body))
+    return await trio.to_thread.run_sync(decode_object, body, limiter=bench.thread)
 
 
-def _received(
+def received(
     services: Services, request: Request, key: str, sent: Object | NotJson
 ) -> Submission | Problem:
+    """Return the submission that was decoded, or what is wrong with it."""
     if isinstance(sent, NotJson):
         return Problem("malformed-json", sent.detail)
     built = build(services, request, key, sent)
@@ -92,3 +105,9 @@ def _timebox(sent: object, most: int) -> list[InputError]:
     if type(sent) is int and sent > most:
         return [InputError("/timebox_s", f"must be at most {most} here")]
     return []
+
+
+def _normal(url: str | None, rules: Rules) -> str | None:
+    """Return a URL as webhooks are stored; the intake refuses one that is below none of them."""
+    target = None if url is None else egress.read(url, rules)
+    return target.url if isinstance(target, Target) else url

@@ -14,6 +14,7 @@ from dpp.http.problems import Problem, over_quota
 from dpp.http.requests import Headers, too_large
 from dpp.http.routes import Route
 from dpp.http.services import Services
+from dpp.neighbours import share
 
 
 @frozen
@@ -42,7 +43,7 @@ async def admit(
 
 
 def _refuse_head(services: Services, route: Route, headers: Headers) -> Problem | None:
-    refused = refuse_accept(headers.get(b"accept", []))
+    refused = refuse_accept(headers.get(b"accept", []), route.offers)
     if refused is not None or route.body is None:
         return refused
     refused = refuse_content(
@@ -58,11 +59,12 @@ def _refuse_head(services: Services, route: Route, headers: Headers) -> Problem 
 
 
 def _count(services: Services, route: Route, principal: Principal) -> Entry | Problem:
-    """Count a read against the tenant's plan."""
+    """Count a read against this node's share of what the tenant's plan allows."""
     plan = services.plans.get(principal.plan)
     if route.limit != READ or plan is None or plan.reads_per_minute is None:
         return Entry(principal)
-    allowed, window = services.reading.take(principal.tenant_id, plan.reads_per_minute)
+    limit = share(plan.reads_per_minute, services.neighbourhood().living)
+    allowed, window = services.reading.take(principal.tenant_id, limit)
     headers = window_headers(READ, window)
     if allowed:
         return Entry(principal, headers)

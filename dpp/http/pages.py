@@ -1,10 +1,11 @@
 """The quart-trio app behind the table: what is for people, not for programs.
 
-For now it knows no page and answers every path with a problem. Its limits are set here, because
-Quart's own (16 MB of body, 60 s) are not ours.
+It serves `/docs`, the document as a page, with all that the page needs. Its limits are set here,
+because Quart's own (16 MB of body, 60 s) are not ours.
 """
 
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 from quart import Response, g, request
 from quart_trio import QuartTrio
@@ -12,20 +13,41 @@ from werkzeug.exceptions import HTTPException
 
 from dpp.http.answers import Answer, request_id
 from dpp.http.asgi import App
+from dpp.http.openapi.page import Asset, assets
 from dpp.http.problems import Problem, method_not_allowed, render
 
 BODY_MAX = 64 * 1024  # pages take no bodies to speak of
 ANSWER_WAIT_S = 10
 
 UNKNOWN = Problem("not-found", "there is no such path")
+# A page runs and wears what this node serves, and nothing that stands in the page itself.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
-def make_app() -> App:
+def make_app(document: dict[str, Any]) -> App:
     """Return the app that serves pages."""
     app = QuartTrio("dpp.http.pages", static_folder=None)
     limit(app, BODY_MAX)
     app.register_error_handler(HTTPException, refuse)
+    for path, asset in assets(document).items():
+        app.add_url_rule(path, path, _serve(asset), methods=["GET"])
     return cast("App", app)  # Quart spells out every kind of scope and message
+
+
+def _serve(asset: Asset) -> Callable[[], Awaitable[Response]]:
+    """Return the view that serves an asset, or says that a browser has it already."""
+
+    async def view() -> Response:
+        response = Response(asset.body, 200, content_type=asset.media_type)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Cache-Control"] = "no-cache"  # a node of another version may answer next
+        response.set_etag(asset.tag)
+        return await response.make_conditional(request)
+
+    return view
 
 
 def limit(app: QuartTrio, body_max: int) -> None:

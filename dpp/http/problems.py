@@ -42,6 +42,9 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "budget-exceeded": ProblemType(
         402, "The available budget does not cover this", ("available_usd", "required_usd")
     ),
+    "spend-limit-exceeded": ProblemType(
+        402, "A spend limit does not cover this", ("limit", "limit_usd", "resets_at")
+    ),
     "forbidden": ProblemType(403, "The API key does not have the scope for this"),
     "pack-not-allowed": ProblemType(403, "The plan does not include this pack", ("allowed",)),
     "tenant-suspended": ProblemType(403, "The tenant is suspended"),
@@ -51,14 +54,22 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "not-acceptable": ProblemType(406, "Only JSON can be answered here"),
     "request-timeout": ProblemType(408, "The request did not arrive in time"),
     "tenant-exists": ProblemType(409, "There is a tenant of this name already"),
-    "run-not-finished": ProblemType(409, "The run has not ended"),
+    "run-not-finished": ProblemType(409, "The run has not ended", ("run_status",)),
     "run-ended": ProblemType(409, "The run has ended", ("run_status", "actual_usd")),
     "finding-resolved": ProblemType(409, "The finding is resolved already"),
     "resolution-refused": ProblemType(409, "The database refuses to resolve the finding"),
     "resolution-unfit": ProblemType(409, "This does not mend the finding"),
+    "result-expired": ProblemType(410, "The result is past retention"),
+    "run-expired": ProblemType(410, "The run is past retention", ("run_id",)),
+    "key-limit-reached": ProblemType(409, "The tenant has as many keys as it may", ("keys_max",)),
+    "webhook-limit-reached": ProblemType(
+        409, "The tenant has as many webhooks as it may have", ("webhooks_max",)
+    ),
+    "webhook-disabled": ProblemType(409, "The webhook is disabled"),
     "payload-too-large": ProblemType(413, "The body is too large"),
     "uri-too-long": ProblemType(414, "The request target is too long"),
     "unsupported-media-type": ProblemType(415, "The body must be JSON"),
+    "range-not-satisfiable": ProblemType(416, "The range has no byte of this"),
     "expectation-failed": ProblemType(417, "The expectation cannot be met"),
     "invalid-request": ProblemType(422, "The request is not valid", ("errors",)),
     "idempotency-key-reused": ProblemType(422, "The idempotency key names another request"),

@@ -1,5 +1,6 @@
 """Admissions that say no, as problems."""
 
+from datetime import datetime
 from typing import assert_never
 
 from dpp.admission import (
@@ -10,6 +11,7 @@ from dpp.admission import (
     MaxCostTooLow,
     PackNotAllowed,
     PlanUnknown,
+    Pruned,
     QueueFull,
     RateLimited,
     Refusal,
@@ -18,8 +20,9 @@ from dpp.admission import (
 )
 from dpp.http.limits import SUBMIT, window_headers
 from dpp.http.problems import Problem, invalid, over_quota, unauthorized, unavailable
-from dpp.money import show
+from dpp.money import Micros, show
 from dpp.pricing import InputsInvalid, PackUnknown
+from dpp.spending import SpendLimited
 
 QUEUE_RETRY_S = 5  # an estimate: how soon a place in the queue is free nobody knows
 
@@ -34,6 +37,9 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
         case ExistsWithDifferentRequest():
             detail = "a run was submitted under this key with another pack, inputs or options"
             return Problem("idempotency-key-reused", detail)
+        case Pruned(run_id):
+            named = {"run_id": str(run_id)}
+            return Problem("run-expired", "the key named this run, which is past retention", named)
         case KeyDead():
             return unauthorized()
         case TenantSuspended():
@@ -67,6 +73,8 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
         case QueueFull(limit):
             detail = f"{limit} runs are queued, which is the plan's limit"
             return over_quota("queued_runs", detail, QUEUE_RETRY_S)
+        case SpendLimited(limit, cap, resets_at):
+            return spend_limited(limit, cap, resets_at)
         case InsufficientBudget(available, required):
             has, needs = show(available), show(required)
             return Problem(
@@ -75,6 +83,15 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
                 {"available_usd": has, "required_usd": needs},
             )
     assert_never(refusal)
+
+
+def spend_limited(limit: str, cap: Micros, resets_at: datetime | None) -> Problem:
+    """Return the problem of a cap on spending; the key's own counts anew never."""
+    whose = "its key may spend" if limit == "key" else f"the plan allows to spend a {limit}"
+    detail = f"with this run it would be more than the ${show(cap)} that {whose}"
+    resets = None if resets_at is None else resets_at.isoformat().replace("+00:00", "Z")
+    members = {"limit": limit, "limit_usd": show(cap), "resets_at": resets}
+    return Problem("spend-limit-exceeded", detail, members)
 
 
 def _packs(allowed: tuple[str, ...]) -> str:

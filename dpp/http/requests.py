@@ -6,17 +6,20 @@ it at once; unknown parameters are refused like unknown members of a body.
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
+from dpp import moments
 from dpp.http.asgi import Receive
 from dpp.http.auth import Principal
 from dpp.http.problems import Problem, invalid
 from dpp.pricing import InputError
 
 PARAMETERS_MAX: Final = 32  # a query that names more is no mistake
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 Headers: TypeAlias = Mapping[bytes, list[bytes]]
 
@@ -105,8 +108,33 @@ class Words:
         return None
 
 
-Parameters: TypeAlias = Mapping[str, Whole | Words]
-Values: TypeAlias = dict[str, int | str | None]
+@frozen
+class Day:
+    """A parameter that is a date, as ISO 8601 writes one: the day of a UTC calendar."""
+
+    def read(self, text: str) -> date | str:
+        """Return the day, or what is wrong with the text."""
+        try:
+            if _DAY.fullmatch(text):  # Python reads weeks and dates without hyphens, too
+                return date.fromisoformat(text)
+        except ValueError:  # month 13
+            pass
+        return "must be a date such as 2026-07-01"
+
+
+@frozen
+class Moment:
+    """A parameter that is a time with its offset, as RFC 3339 writes one; it is read as UTC."""
+
+    def read(self, text: str) -> datetime | str:
+        """Return the time, or what is wrong with the text; a bare `+` was decoded to a blank."""
+        found = moments.parse(text)
+        return found or "must be a time such as 2026-07-01T12:00:00Z; write the + of an offset %2B"
+
+
+Kind: TypeAlias = Whole | Words | Day | Moment
+Parameters: TypeAlias = Mapping[str, Kind]
+Values: TypeAlias = dict[str, int | str | date | None]  # a Moment's is a datetime
 
 
 def read_query(request: Request, parameters: Parameters) -> Values | Problem:

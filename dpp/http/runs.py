@@ -4,6 +4,7 @@
 """
 
 import re
+from datetime import datetime
 from hashlib import sha256
 from typing import Final, cast
 from uuid import UUID
@@ -13,15 +14,25 @@ import trio
 from dpp.cancels import CancelAsked, RunUnknown
 from dpp.http import cursors
 from dpp.http.answers import NO_STORE, Answer, Header, header
+from dpp.http.etags import REVALIDATE, matches
 from dpp.http.problems import Problem, invalid
-from dpp.http.requests import Parameters, Request, Values, Whole, Words, read_query
+from dpp.http.requests import (
+    Moment,
+    Parameters,
+    Request,
+    Values,
+    Whole,
+    Words,
+    read_query,
+)
 from dpp.http.services import Services
 from dpp.http.views import RunList, RunView, encode, run_view, written
 from dpp.http.wire import KEY_PATTERN
+from dpp.listings import RunFilter
 from dpp.logs import get_logger
 from dpp.money import show
 from dpp.pricing import InputError
-from dpp.runs import TERMINAL, Run
+from dpp.runs import TERMINAL, Run, Status
 from dpp.watches import Watch
 
 SUBMIT_WAIT_S: Final = 8.0  # a lost COMMIT is mostly resolved by then, and no client hangs for 10 s
@@ -29,12 +40,14 @@ LIMIT: Final = Whole(1, 200, default=20)
 LIST_QUERY: Final[Parameters] = {
     "limit": LIMIT,
     "cursor": Words(cursors.CHARS_MAX),
+    "status": Words(16, f"^({'|'.join(Status)})$"),
+    "pack_type": Words(64),
+    "created_after": Moment(),
+    "created_before": Moment(),
     "idempotency_key": Words(255, KEY_PATTERN),
 }
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# The tenant may keep what it read; nobody else may, and it must ask whether it is still so.
-_REVALIDATE: Final[Header] = (b"cache-control", b"private, no-cache")
 
 log = get_logger(__name__)
 
@@ -50,11 +63,11 @@ async def get_run(services: Services, request: Request) -> Answer | Problem:
         return no_such_run()
     wait_s = query["wait"]
     if isinstance(wait_s, int) and wait_s and run.status not in TERMINAL:
-        run = await _wait(services, run, wait_s)
+        run = await wait_for_end(services, run, wait_s)
     body = encode(run_view(run))
     etag = b'"%b"' % sha256(body).hexdigest()[:32].encode("ascii")
-    headers = (_REVALIDATE, (b"etag", etag), *cost_headers(run))
-    if _matches(request.headers.get(b"if-none-match", []), etag):
+    headers = (REVALIDATE, (b"etag", etag), *cost_headers(run))
+    if matches(request.headers.get(b"if-none-match", []), etag):
         return Answer(304, b"", headers)
     return Answer(200, body, headers)
 
@@ -67,18 +80,15 @@ async def list_runs(services: Services, request: Request) -> Answer | Problem:
     before = _position(request.tenant_id, query)
     if isinstance(before, Problem):
         return before
-    limit, key = query["limit"], query["idempotency_key"]
+    limit = query["limit"]
     assert isinstance(limit, int)
-    runs = await services.reads.list_runs(
-        request.tenant_id,
-        before=before,
-        limit=limit + 1,  # one more tells whether there is a next page
-        idempotency_key=key if isinstance(key, str) else None,
+    page = await services.reads.list_runs(
+        request.tenant_id, before=before, limit=limit, matching=_filter(query)
     )
-    page, more = runs[:limit], len(runs) > limit
-    cursor = cursors.make("runs", request.tenant_id, str(page[-1].run_id)) if more else None
+    following = page.next_before
+    cursor = None if following is None else cursors.make("runs", request.tenant_id, str(following))
     # A page may have megabytes of results: they are written one by one, and then only copied.
-    items = await services.bench.each(lambda run: written(run_view(run)), page)
+    items = await services.bench.each(lambda run: written(run_view(run)), page.runs)
     listed = RunList(cast("list[RunView]", items), cursor)
     body = await services.bench.once(lambda: encode(listed))
     return Answer(200, body, (NO_STORE,))
@@ -121,7 +131,7 @@ def cost_headers(run: Run) -> tuple[Header, ...]:
     return (*headers, header("x-dpp-cost-actual", show(run.actual_cost)))
 
 
-async def _wait(services: Services, run: Run, wait_s: int) -> Run:
+async def wait_for_end(services: Services, run: Run, wait_s: float) -> Run:
     """Return the run as soon as it has ended, else as it is when the wait is over."""
     with trio.move_on_after(wait_s):
         watch = Watch(run.tenant_id, run.run_id)
@@ -131,6 +141,18 @@ async def _wait(services: Services, run: Run, wait_s: int) -> Run:
     return await services.reads.get_run(run.tenant_id, run.run_id) or run
 
 
+def _filter(query: Values) -> RunFilter:
+    """Return what the list is asked for."""
+    status = query["status"]
+    return RunFilter(
+        status=None if status is None else Status(str(status)),
+        pack_type=cast("str | None", query["pack_type"]),
+        created_after=cast("datetime | None", query["created_after"]),
+        created_before=cast("datetime | None", query["created_before"]),
+        idempotency_key=cast("str | None", query["idempotency_key"]),
+    )
+
+
 def _position(tenant_id: str, query: Values) -> UUID | Problem | None:
     cursor = query["cursor"]
     if not isinstance(cursor, str):
@@ -138,9 +160,3 @@ def _position(tenant_id: str, query: Values) -> UUID | Problem | None:
     position = cursors.read("runs", tenant_id, cursor)
     found = None if position is None else parse_run_id(position)
     return found or invalid([InputError("/query/cursor", "is not a cursor of this list")])
-
-
-def _matches(lines: list[bytes], etag: bytes) -> bool:
-    """Compare as RFC 9110, 13.1.2 says: any of the list, weak or not, or a star."""
-    tags = [tag.strip() for line in lines for tag in line.split(b",")]
-    return any(tag == b"*" or tag.removeprefix(b"W/") == etag for tag in tags)

@@ -31,8 +31,11 @@ async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
     """GET /readyz."""
     database = await services.readiness.database_up()
     ready = database and not services.draining.is_set()
+    differing = services.neighbourhood().differing
     view = ReadyView(
-        "ready" if ready else "not_ready",
+        "not_ready" if not ready else "degraded" if differing else "ready",
         {"api": "up", "database": "up" if database else "down"},
+        degraded=list(differing),
+        differing={what: list(nodes) for what, nodes in differing.items()},
     )
     return Answer(200 if ready else 503, encode(view), (NO_STORE,))

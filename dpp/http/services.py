@@ -1,5 +1,6 @@
 """What the handlers need, in one value that the node makes: ports, limits, this node's packs."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -7,12 +8,14 @@ from uuid import UUID
 import trio
 from attrs import field, frozen
 
+from dpp.egress import Rules
 from dpp.http.auth import Authenticator
 from dpp.http.bench import Bench
 from dpp.http.limits import Windows
 from dpp.http.readiness import Readiness
+from dpp.neighbours import Neighbourhood
 from dpp.plans import Plans
-from dpp.ports import Appraiser, Cancels, Intake, Reads, Watching
+from dpp.ports import Appraiser, Cancels, Findings, Intake, Keys, Reads, Results, Watching, Webhooks
 from dpp.runs import Run
 
 
@@ -33,7 +36,7 @@ class Bounds:
     wait_max_s: int
     timebox_s: int
     timebox_max_s: int
-    queue_ttl_s: int
+    result_max_bytes: int
 
 
 @frozen(kw_only=True)
@@ -43,13 +46,20 @@ class Services:
     intake: Intake
     reads: TenantReads
     cancels: Cancels
+    webhooks: Webhooks
+    results: Results
+    findings: Findings
     watching: Watching
     packs: Appraiser
     plans: Plans
     keys: Authenticator
+    keyring: Keys
     readiness: Readiness
     new_run_id: Callable[[], UUID]
     draining: trio.Event
     bounds: Bounds
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes  # makes keys
+    outgoing: Rules = field(factory=Rules)  # where tenants may have us send
     bench: Bench = field(factory=Bench)
     reading: Windows = field(factory=Windows)
+    neighbourhood: Callable[[], Neighbourhood] = Neighbourhood

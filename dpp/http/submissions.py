@@ -2,25 +2,27 @@
 
 A submit waits for the intake's answer, which comes after the commit, at most `SUBMIT_WAIT_S`. A
 client that goes away cancels this handler, never the intake: the key tells later what became of it.
+With `Prefer: wait=N` the answer may wait for the run's end, on the watchboard like any waiter.
 """
 
-from datetime import timedelta
 from typing import Final
 
 import trio
+from attrs import frozen
 
-from dpp.admission import Admission, Created, Exists, Submission
+from dpp.admission import Admission, Created, Exists, Submission, Window
 from dpp.http.answers import NO_STORE, Answer, header
 from dpp.http.envelopes import read_key, receive
 from dpp.http.limits import SUBMIT, window_headers
+from dpp.http.preferences import Preferences, read_preferences
 from dpp.http.problems import Problem, unavailable
 from dpp.http.refusals import DROPPED, problem_of
 from dpp.http.requests import Request, read_body
-from dpp.http.runs import cost_headers
+from dpp.http.runs import cost_headers, wait_for_end
 from dpp.http.services import Services
 from dpp.http.views import encode, run_view
 from dpp.logs import get_logger
-from dpp.runs import Run, Status
+from dpp.runs import TERMINAL, Run, Status
 
 SUBMIT_WAIT_S: Final = 8.0  # a lost COMMIT is mostly resolved by then, and no client hangs for 10 s
 STOPPING: Final = unavailable("this node is being stopped; ask again")
@@ -28,8 +30,18 @@ STOPPING: Final = unavailable("this node is being stopped; ask again")
 log = get_logger(__name__)
 
 
+@frozen
+class Admitted:
+    """A run that this submission names, and whether it did so before."""
+
+    run: Run
+    replayed: bool
+    window: Window | None = None
+
+
 async def submit_run(services: Services, request: Request) -> Answer | Problem:
     """POST /v1/runs."""
+    asked_at = trio.current_time()
     key = read_key(request)
     if isinstance(key, Problem):
         return key
@@ -41,13 +53,22 @@ async def submit_run(services: Services, request: Request) -> Answer | Problem:
     submission = await receive(services, request, key, body)
     if isinstance(submission, Problem):
         return submission
+    admitted: Admitted | Problem = DROPPED
     with trio.move_on_after(SUBMIT_WAIT_S):
         admission = await services.intake.submit(submission)
-        return await _answer(services, request, submission, admission)
-    return DROPPED
+        admitted = await _admitted(services, submission, admission)
+    if isinstance(admitted, Problem):
+        return admitted
+    _log(request, admitted)
+    preferred = read_preferences(request.headers.get(b"prefer", []), services.bounds.wait_max_s)
+    run = admitted.run
+    if preferred.wait_s and run.status not in TERMINAL:
+        left_s = asked_at + preferred.wait_s - trio.current_time()
+        run = await wait_for_end(services, run, max(0, left_s))
+    return _answer(run, admitted, preferred)
 
 
-def created_run(services: Services, submission: Submission, created: Created) -> Run:
+def created_run(submission: Submission, created: Created) -> Run:
     """Return the run as it is right after its commit, without asking for it."""
     return Run(
         run_id=created.run_id,
@@ -60,7 +81,7 @@ def created_run(services: Services, submission: Submission, created: Created) ->
         created_at=created.created_at,
         started_at=None,
         finished_at=None,
-        expires_at=created.created_at + timedelta(seconds=services.bounds.queue_ttl_s),
+        expires_at=created.expires_at,
         max_cost=submission.max_cost,
         minimum_fee=created.minimum_fee,
         actual_cost=None,
@@ -74,36 +95,40 @@ def created_run(services: Services, submission: Submission, created: Created) ->
         result_key=None,
         result_sha256=None,
         failure=None,
+        metadata=submission.metadata,
     )
 
 
-async def _answer(
-    services: Services, request: Request, submission: Submission, admission: Admission
-) -> Answer | Problem:
-    """Say what became of it. A replay answers as the first time, with the run as it is."""
-    window = None
+async def _admitted(
+    services: Services, submission: Submission, admission: Admission
+) -> Admitted | Problem:
+    """Return what became of it. A replay is answered as the first time, with the run as it is."""
     if isinstance(admission, Created):
-        run: Run | None = created_run(services, submission, admission)
-        window = admission.window
-    elif isinstance(admission, Exists):
-        run = await services.reads.get_run(submission.tenant_id, admission.run_id)
-    else:
+        run = created_run(submission, admission)
+        return Admitted(run, replayed=False, window=admission.window)
+    if not isinstance(admission, Exists):
         return problem_of(admission)
-    if run is None:
-        return DROPPED
-    replayed = isinstance(admission, Exists)
-    log.debug(
-        "run submitted",
-        run_id=str(run.run_id),
-        tenant_id=run.tenant_id,
-        trace_id=request.trace_id,
-        replayed=replayed,
-    )
+    there = await services.reads.get_run(submission.tenant_id, admission.run_id)
+    return DROPPED if there is None else Admitted(there, replayed=True)
+
+
+def _answer(run: Run, admitted: Admitted, preferred: Preferences) -> Answer:
     headers = (
         NO_STORE,
         header("location", f"/v1/runs/{run.run_id}"),
-        *(((b"idempotency-replayed", b"true"),) if replayed else ()),
+        *(((b"idempotency-replayed", b"true"),) if admitted.replayed else ()),
+        *preferred.applied(),
         *cost_headers(run),
-        *window_headers(SUBMIT, window),
+        *window_headers(SUBMIT, admitted.window),
     )
     return Answer(201, encode(run_view(run)), headers)
+
+
+def _log(request: Request, admitted: Admitted) -> None:
+    log.debug(
+        "run submitted",
+        run_id=str(admitted.run.run_id),
+        tenant_id=admitted.run.tenant_id,
+        trace_id=request.trace_id,
+        replayed=admitted.replayed,
+    )

@@ -96,13 +96,14 @@ def header(metadata: Metadata) -> bytes:
     return line
 
 
-def look(directory: int, name: str, key: BlobKey) -> Looked:
-    """Verify the file `name`, and make what it holds durable (a copy may have been restored)."""
+def look(directory: int, name: str, key: BlobKey, *, settle: bool = True) -> Looked:
+    """Verify the file `name`; to `settle` by it, make it durable: a copy may have been restored."""
     opened = _open(directory, name)
     if not isinstance(opened, FileIO):
         return opened
     with opened as file:
-        os.fsync(file.fileno())
+        if settle:
+            os.fsync(file.fileno())
         strings, length = _read_header(file)
         digest = hashlib.file_digest(file, "sha256").digest()
     checked = _verify(strings, key, length, digest)
@@ -119,6 +120,29 @@ def load(directory: int, name: str, key: BlobKey) -> Fetched:
         body = file.readall()
     checked = _verify(strings, key, length, hashlib.sha256(body).digest())
     return checked if isinstance(checked, NotVerified) else Content(checked, body)
+
+
+def piece(directory: int, name: str, there: Metadata, start: int, length: int) -> bytes:
+    """Return a part of the body of the file that was verified as `there`.
+
+    Its first line is compared once more: nothing is hashed here. Raises OSError where the file is
+    gone, is another one by now, or ends too soon.
+    """
+    opened = _open(directory, name)
+    if not isinstance(opened, FileIO):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    with opened as file:
+        line, size = _read_header(file)
+        if line != header(there) or size != there.length:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+        at = len(line) + start
+        parts: list[bytes] = []
+        while length and (part := os.pread(file.fileno(), length, at)):
+            parts.append(part)
+            at, length = at + len(part), length - len(part)
+        if length:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -23,7 +23,18 @@ from dpp.store.sqlstates import Fault, classify
 log = get_logger(__name__)
 
 CONNECT_S = 5.0  # one try to connect; the actors above try again
-ARRAYS = ["uuid", "bigint", "int", "smallint", "text", "bytea", "timestamptz", "boolean", "float8"]
+ARRAYS = [
+    "uuid",
+    "bigint",
+    "int",
+    "smallint",
+    "text",
+    "bytea",
+    "timestamptz",
+    "date",
+    "boolean",
+    "float8",
+]
 WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
 
 

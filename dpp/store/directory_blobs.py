@@ -28,13 +28,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from dpp.blobs import BlobKey, Fetched, Keep, Label, Looked, NotVerified, Putting
+    from dpp.blobs import (
+        BlobKey,
+        Fetched,
+        Keep,
+        Label,
+        Looked,
+        Metadata,
+        NotVerified,
+        Putting,
+    )
 
 T = TypeVar("T")
 
 # Threads, and so bodies of up to 64 MiB in memory: a few cores hash no more than that at once, and
 # a longer queue helps no disk. Reads have their own: writes that hang do not stop them.
 WRITES_AT_ONCE, READS_AT_ONCE = 4, 4
+SERVED_AT_ONCE = 4  # for clients: however many download, the reconciler's looks have theirs
 # A collection may remove a directory just before a put uses it. Twice running is rare already.
 PUT_TRIES = 5
 
@@ -47,6 +57,7 @@ class DirectoryBlobs:
         self._store_id: UUID | None = None
         self._writing = trio.CapacityLimiter(WRITES_AT_ONCE)
         self._reading = trio.CapacityLimiter(READS_AT_ONCE)
+        self._serving = trio.CapacityLimiter(SERVED_AT_ONCE)
 
     async def identify(self, known: UUID | None) -> UUID | None:
         """Return the id in the directory; see `Blobs`."""
@@ -67,6 +78,14 @@ class DirectoryBlobs:
     async def read(self, key: BlobKey) -> Fetched:
         """Return the verified object under `key`, body and all."""
         return await self._read(partial(_load, key))
+
+    async def check(self, key: BlobKey) -> Looked:
+        """Verify the object under `key`, to be served."""
+        return await self._serve(partial(_check, key))
+
+    async def piece(self, key: BlobKey, there: Metadata, start: int, length: int) -> bytes:
+        """Return a part of the body of the object that was checked."""
+        return await self._serve(partial(_piece, key, there, start, length))
 
     async def collect(
         self, *, older_than_s: float, keep: Keep, after: str = "", limit: int = 1000
@@ -90,6 +109,11 @@ class DirectoryBlobs:
     async def _read(self, verb: Callable[[int], T]) -> T:
         return await trio.to_thread.run_sync(
             self._within, verb, abandon_on_cancel=True, limiter=self._reading
+        )
+
+    async def _serve(self, verb: Callable[[int], T]) -> T:
+        return await trio.to_thread.run_sync(
+            self._within, verb, abandon_on_cancel=True, limiter=self._serving
         )
 
     def _within(self, verb: Callable[[int], T]) -> T:
@@ -138,6 +162,21 @@ def _look(key: BlobKey, root: int) -> Looked:
             return there
     except FileNotFoundError:
         return Missing()
+
+
+def _check(key: BlobKey, root: int) -> Looked:
+    *directories, name = key.parts
+    try:
+        with blob_files.descend(root, directories) as chain:
+            return blob_files.look(chain[-1], name, key, settle=False)
+    except FileNotFoundError:
+        return Missing()
+
+
+def _piece(key: BlobKey, there: Metadata, start: int, length: int, root: int) -> bytes:
+    *directories, name = key.parts
+    with blob_files.descend(root, directories) as chain:
+        return blob_files.piece(chain[-1], name, there, start, length)
 
 
 def _load(key: BlobKey, root: int) -> Fetched:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from dpp.leases import Fence, NodeLease, Renewal
 from dpp.metrics import zombie_writes_refused_total
+from dpp.neighbours import Neighbour, Offer
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
@@ -25,7 +26,11 @@ async def take_lease(
             await queries.end_lease.fetch(connection, lease_id=owed.lease_id)
             await queries.hand_back_lease.fetch(connection, lease_id=owed.lease_id)
         await queries.take_lease.fetch(
-            connection, lease_id=lease.lease_id, node_id=lease.node_id, lease_s=lease_s
+            connection,
+            lease_id=lease.lease_id,
+            node_id=lease.node_id,
+            lease_s=lease_s,
+            digest=str(lease.offer),
         )
         await queries.beat_node.fetch(connection, node_id=lease.node_id)
         row = await queries.ping.fetch_one(connection)
@@ -38,10 +43,13 @@ async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: floa
     """Move `lease_until` if the lease still lives, and tell which attempts are stamped with it."""
     async with transaction(connection, "renew_lease"):
         await queries.lock_lease_to_renew.fetch(connection, lease_id=lease.lease_id)
-        held = await queries.renew_lease.fetch(connection, lease_id=lease.lease_id, lease_s=lease_s)
+        held = await queries.renew_lease.fetch(
+            connection, lease_id=lease.lease_id, lease_s=lease_s, digest=str(lease.offer)
+        )
         if held:
             await queries.beat_node.fetch(connection, node_id=lease.node_id)
         rows = await queries.fences_of_lease.fetch(connection, lease_id=lease.lease_id)
+        nodes = await queries.living_nodes.fetch(connection)
     if not held:  # counted here: whoever asked has lost its tenure, and waits no more
         zombie_writes_refused_total.labels("renew_lease").inc()
     fences = tuple(
@@ -49,7 +57,8 @@ async def renew_lease(connection: Connection, lease: NodeLease, *, lease_s: floa
         for row in rows
         if row["run_id"] is not None
     )
-    return Renewal(held=bool(held), now=rows[0]["now"], fences=fences)
+    neighbours = tuple(Neighbour(row["node_id"], Offer.parse(row["digest"])) for row in nodes)
+    return Renewal(held=bool(held), now=rows[0]["now"], fences=fences, neighbours=neighbours)
 
 
 async def end_lease(connection: Connection, lease: NodeLease, *, hand_back: bool) -> int:

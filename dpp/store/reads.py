@@ -1,15 +1,18 @@
 """Reads for tenants: each one statement, so each one snapshot; never a replica, never a cache."""
 
 from collections.abc import Sequence
+from datetime import date
 from uuid import UUID
 
 from dpp.claims import Seen
-from dpp.keys import Key
 from dpp.ledger import Budget, Entry
+from dpp.listings import EVERYTHING, LOOKED_MAX, RunFilter, RunPage
 from dpp.money import Micros
+from dpp.receipts import Bought, Receipt, Resolution, Unresolved, receipt_of
 from dpp.runs import ErrorCode, Failure, Progress, Run, Status
 from dpp.store.connections import Connection
 from dpp.store.queries import Query, Row, queries
+from dpp.usage import DAYS, DAYS_MAX, Usage, UsageDay
 from dpp.watches import Watch
 
 
@@ -20,33 +23,47 @@ async def get_run(connection: Connection, tenant_id: str, run_id: UUID) -> Run |
 
 
 async def list_runs(
-    connection: Connection,
-    tenant_id: str,
-    *,
-    before: UUID | None,
-    limit: int,
-    idempotency_key: str | None,
-) -> list[Run]:
-    """Return a page of runs, newest first; or the run of one idempotency key."""
-    if idempotency_key is not None:
+    connection: Connection, tenant_id: str, *, before: UUID | None, limit: int, matching: RunFilter
+) -> RunPage:
+    """Return a page of the runs that match, newest first; an idempotency key names one at most."""
+    if matching.idempotency_key is not None:
         rows = await queries.find_run_by_key.fetch(
-            connection, tenant_id=tenant_id, idempotency_key=idempotency_key
+            connection, tenant_id=tenant_id, idempotency_key=matching.idempotency_key
         )
-        return [run(row) for row in rows if before is None or row["run_id"] < before]
+        found = (run(row) for row in rows if before is None or row["run_id"] < before)
+        return RunPage(tuple(one for one in found if matching.matches(one)), None)
+    looked_max = limit + 1 if matching == EVERYTHING else LOOKED_MAX
     rows = await queries.list_runs.fetch(
-        connection, tenant_id=tenant_id, before=before, limit=limit
+        connection,
+        tenant_id=tenant_id,
+        before=before,
+        limit=limit + 1,  # one more tells whether there is a next page
+        status=matching.status,
+        pack_type=matching.pack_type,
+        created_after=matching.created_after,
+        created_before=matching.created_before,
+        looked_max=looked_max,
     )
-    return [run(row) for row in rows]
+    runs = tuple(run(row) for row in rows if row["run_id"] is not None)
+    if len(runs) > limit:
+        return RunPage(runs[:limit], runs[limit - 1].run_id)
+    more = rows[0]["looked"] == looked_max
+    return RunPage(runs, rows[0]["last_looked"] if more else None)
 
 
 async def watched_runs(connection: Connection, watching: Sequence[Watch]) -> tuple[Run, ...]:
     """Return the runs that somebody waits for, as they are."""
+    return tuple(run(row) for row in await watched_rows(connection, watching))
+
+
+async def watched_rows(connection: Connection, watching: Sequence[Watch]) -> list[Row]:
+    """Return the rows of these runs that are there and whole, each with the database's time."""
     rows = await queries.watched_runs.fetch(
         connection,
         tenant_ids=[watch.tenant_id for watch in watching],
         run_ids=[watch.run_id for watch in watching],
     )
-    return tuple(run(row) for row in rows if is_whole(row))
+    return [row for row in rows if is_whole(row)]
 
 
 async def get_budget(connection: Connection, tenant_id: str) -> Budget:
@@ -66,10 +83,36 @@ async def list_transfers(
     return [entry(row) for row in rows]
 
 
-async def find_key(connection: Connection, key_id: str) -> Key | None:
-    """Return a key with its tenant's plan."""
-    row = await queries.find_key.fetch_one(connection, key_id=key_id)
-    return None if row is None else key(row)
+async def get_receipt(
+    connection: Connection, tenant_id: str, run_id: UUID
+) -> Receipt | Unresolved | None:
+    """Return a run's receipt, or how far the run is; None = the tenant has no such run."""
+    row = await queries.get_receipt.fetch_one(connection, tenant_id=tenant_id, run_id=run_id)
+    if row is None:
+        return None
+    if row["status"] is not None:
+        return receipt_of(bought(row), resolution(row))
+    if not row["is_live"]:
+        raise neither(run_id)
+    return Unresolved(Status.PROCESSING if row["is_leased"] else Status.QUEUED)
+
+
+async def is_pruned(connection: Connection, tenant_id: str, run_id: UUID) -> bool:
+    """Say whether the tenant had such a run and it is past retention."""
+    row = await queries.is_pruned.fetch_one(connection, tenant_id=tenant_id, run_id=run_id)
+    assert row is not None
+    return bool(row["pruned"])
+
+
+async def get_usage(
+    connection: Connection, tenant_id: str, *, first: date | None, last: date | None
+) -> Usage:
+    """Return the usage of a period of UTC days; of one that is too long its ends alone."""
+    rows = await queries.get_usage.fetch(
+        connection, tenant_id=tenant_id, first=first, last=last, days=DAYS, days_max=DAYS_MAX
+    )
+    days = tuple(usage_day(row) for row in rows if row["day"] is not None)
+    return Usage(rows[0]["first"], rows[0]["last"], days)
 
 
 async def seen_runs(connection: Connection, query: Query, **values: object) -> list[Seen]:
@@ -94,19 +137,43 @@ def budget(row: Row) -> Budget:
     )
 
 
-def key(row: Row) -> Key:
-    """Read a key."""
-    return Key(
-        key_id=row["key_id"],
+def bought(row: Row) -> Bought:
+    """Read a submission for a receipt."""
+    return Bought(
+        run_id=row["run_id"],
         tenant_id=row["tenant_id"],
-        secret_sha256=row["secret_sha256"],
-        scopes=tuple(row["scopes"]),
+        seq=row["seq"],
+        pack_type=row["pack_type"],
+        pack_version=row["pack_version"],
+        inputs_sha256=row["inputs_sha256"],
+        max_cost=Micros(row["max_cost"]),
+        policy=row["policy"],
         created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        expires_in_s=row["expires_in_s"],
-        revoked=row["revoked"],
-        plan=row["plan"],
-        suspended=row["suspended"],
+    )
+
+
+def resolution(row: Row) -> Resolution:
+    """Read an ending for a receipt."""
+    return Resolution(
+        seq=row["resolution_seq"],
+        status=Status(row["status"]),
+        cost=Micros(row["cost"]),
+        returned=Micros(row["returned"]),
+        attempts_spent=row["attempts_spent"],
+        result_sha256=row["result_sha256"],
+        finished_at=row["finished_at"],
+    )
+
+
+def usage_day(row: Row) -> UsageDay:
+    """Read a day of usage."""
+    return UsageDay(
+        day=row["day"],
+        runs=row["runs"],
+        completed=row["completed"],
+        failed=row["failed"],
+        cost=Micros(row["cost"]),
+        reserved=Micros(row["reserved"]),
     )
 
 
@@ -125,6 +192,11 @@ def entry(row: Row) -> Entry:
     )
 
 
+def neither(run_id: UUID) -> LookupError:
+    """Return the error of a run that has no status."""
+    return LookupError(f"run {run_id} is neither live nor ended: run `dpp audit`")
+
+
 def is_whole(row: Row) -> bool:
     """Say whether a run has a status; one that has none must not cost the others of its page."""
     return row["status"] is not None
@@ -133,8 +205,7 @@ def is_whole(row: Row) -> bool:
 def run(row: Row) -> Run:
     """Read a run; one that is neither live nor ended is a broken invariant, and raises."""
     if row["status"] is None:
-        message = f"run {row['run_id']} is neither live nor ended: run `dpp audit`"
-        raise LookupError(message)
+        raise neither(row["run_id"])
     failed = row["error_code"] is not None
     return Run(
         run_id=row["run_id"],
@@ -161,4 +232,6 @@ def run(row: Row) -> Run:
         result_key=row["result_key"],
         result_sha256=row["result_sha256"],
         failure=Failure(ErrorCode(row["error_code"]), row["error_detail"]) if failed else None,
+        metadata=None if row["metadata"] is None else row["metadata"].encode(),
+        result_expires_at=row["result_expires_at"],
     )

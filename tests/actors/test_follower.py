@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -8,8 +8,10 @@ from uuid import uuid4
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from dpp.actors import attempts as attempts_module
 from dpp.actors import follower as module
 from dpp.actors.attempts import Attempt
+from dpp.chronicles import LATE, Bookmark, Happening
 from dpp.claims import Claim, Claimed, Turn
 from dpp.faults import StoreUnavailable
 from dpp.leases import NodeLease
@@ -245,3 +247,154 @@ async def test_a_bug_is_not_taken_for_an_outage(autojump_clock: MockClock) -> No
 
     assert error is not None
     assert not isinstance(error, StoreUnavailable)
+
+
+def ids(news: Sequence[Happening]) -> list[str]:
+    return [str(one.position) for one in news]
+
+
+def stored(world: World) -> list[tuple[int, int]]:
+    """Return epoch and number of all that is stored, in order."""
+    return sorted((epoch, n) for _, epoch, n in world.store.rows.events)
+
+
+async def test_what_an_attempt_tells_last_is_stored_after_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+
+    async with following(world):
+        await trio.sleep(10.1)  # the follower has looked, and looks again in 0.4 s
+        attempt.ctx.progress(0.5, "half")
+        await attempt.ctx.charge(Micros(70), "a step")
+        await end(world, attempt.claimed)
+        world.attempts.remove(attempt)
+        await trio.sleep(0.55)
+
+    assert stored(world) == [(1, 1), (1, 2)]
+    assert world.attempts.untold() == frozenset()
+
+
+async def test_streams_hear_the_last_events_before_the_end(autojump_clock: MockClock) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+    got: list[str] = []
+
+    async with following(world) as nursery:
+        stream = world.board.join(Watch("acme", attempt.fence.run_id), Bookmark())
+        assert stream is not None
+
+        async def listen() -> None:
+            while news := await stream.news():
+                got.extend(ids(news))
+
+        nursery.start_soon(listen)
+        await trio.sleep(10.1)
+        attempt.ctx.progress(0.5, "half")
+        await end(world, attempt.claimed)
+        attempt.ctx.progress(1.0, "told after the settlement was asked for")
+        world.board.ended(attempt.fence.run_id)
+        world.attempts.remove(attempt)
+        await trio.sleep(0.02)
+
+    assert got == ["0.queued", "1.0", "1.1", "1.2", "1.end"]
+
+
+async def test_events_told_while_the_question_is_open_come_before_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+    got: list[str] = []
+
+    async with following(world) as nursery:
+        stream = world.board.join(Watch("acme", attempt.fence.run_id), Bookmark())
+        assert stream is not None
+
+        async def listen() -> None:
+            while news := await stream.news():
+                got.extend(ids(news))
+
+        nursery.start_soon(listen)
+        await trio.sleep(10.1)
+        world.store.faults.fail("follow", Fault(before_s=0.2))  # asked, and answered later
+        world.board.hint(attempt.fence.run_id)
+        await trio.sleep(0.1)
+        attempt.ctx.progress(1.0, "after the outboxes were emptied")
+        await end(world, attempt.claimed)
+        world.board.ended(attempt.fence.run_id)
+        world.attempts.remove(attempt)
+        await trio.sleep(0.2)
+
+    assert got == ["0.queued", "1.0", "1.1", "1.end"]
+
+
+async def test_answer_that_was_lost_doubles_nothing(autojump_clock: MockClock) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+
+    async with following(world):
+        world.store.faults.fail("follow", Fault(StoreUnavailable("lost"), after=True))
+        await attempt.ctx.charge(Micros(70), "a step")
+        await trio.sleep(3)
+
+    assert stored(world) == [(1, 1)]
+
+
+async def test_finishing_waits_for_what_the_last_attempts_told(autojump_clock: MockClock) -> None:
+    world = World()
+    attempts = await executing(world, runs=3)
+
+    async with following(world):
+        await trio.sleep(10.1)
+        for attempt in attempts:
+            attempt.ctx.progress(1.0, "done")
+            await end(world, attempt.claimed)
+            world.attempts.remove(attempt)
+        with trio.fail_after(0.1):
+            await world.board.finish()
+
+    assert stored(world) == [(1, 1)] * 3
+
+
+async def test_outboxes_of_attempts_that_are_over_are_bounded(autojump_clock: MockClock) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+
+    for n in range(attempts_module.LEFT_MAX + 5):
+        attempt.ctx.progress(0.5, str(n))
+        world.attempts.remove(attempt)
+        world.attempts.add(attempt)
+
+    kept = list(world.attempts.outboxes())
+    assert len(kept) == attempts_module.LEFT_MAX
+    assert kept[0].events[0].note == "5"
+
+
+async def test_end_elsewhere_reaches_streams_soon_after_it_is_sealed(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    (attempt,) = await executing(world)
+    world.attempts.remove(attempt)  # as if another node had it
+    got: list[tuple[str, float]] = []
+
+    async with following(world) as nursery:
+        stream = world.board.join(Watch("acme", attempt.fence.run_id), Bookmark())
+        assert stream is not None
+
+        async def listen() -> None:
+            while news := await stream.news():
+                got.extend((one, trio.current_time()) for one in ids(news))
+
+        nursery.start_soon(listen)
+        await trio.sleep(10.3)
+        await end(world, attempt.claimed)
+        ended_at = trio.current_time()
+        await trio.sleep(1.5)
+
+    last, told_at = got[-1]
+    assert last == "1.end"
+    waited_s = told_at - ended_at + 1e-6
+    assert LATE.total_seconds() <= waited_s < LATE.total_seconds() + 2 * module.SOON_S

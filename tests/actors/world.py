@@ -244,7 +244,8 @@ class World:
 
     def run(self, run_id: UUID) -> Run:
         """Look a run up, without asking the store."""
-        run = self.store.rows.run(self.store.rows.submissions[run_id].asked.tenant_id, run_id)
+        whose = self.store.rows.submissions[run_id].asked.tenant_id
+        run = self.store.rows.run(whose, run_id, self.store.now())
         assert run is not None
         return run
 

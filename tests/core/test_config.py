@@ -22,6 +22,7 @@ from dpp.pricing import FeeRule
 from dpp.resources import config_dir
 from dpp.sections import Config
 from dpp.urls import Address
+from tests.http.certificates import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,8 @@ DEFAULTS = {
         "body_max_bytes": 1 << 20,
         "batch_body_max_bytes": 16 << 20,
         "wait_max_s": 60,
+        "tls_certificate": None,
+        "tls_key_file": None,
     },
     "management": {"listen": Address("127.0.0.1", 9090), "token": None},
     "database": {
@@ -80,6 +83,7 @@ DEFAULTS = {
         "transfer_retention_days": 0,
         "concurrency": 500,
     },
+    "webhooks": {"ports": (443,), "allow_loopback": False},
     "redis": {"url": None},
     "s3": {"bucket": None, "region": None, "endpoint_url": None},
     "sqs": {"queue_url": None, "endpoint_url": None},
@@ -259,15 +263,15 @@ def test_the_page_and_the_shipped_file_mark_what_is_not_used_yet() -> None:
 def test_a_changed_setting_that_is_not_used_is_a_warning_and_the_default_is_none() -> None:
     environ = {
         "DPP_AUDIT__INTERVAL_S": "5",
-        "DPP_RUNS__RESULT_RETENTION_DAYS": "7",
-        "DPP_RUNS__RUN_RETENTION_DAYS": "400",
+        "DPP_RUNS__RUN_RETENTION_DAYS": "300",
+        "DPP_RUNS__KEY_RETENTION_DAYS": "400",
         "DPP_DATABASE__MAX_OVERFLOW": "0",
         "DPP_DATABASE__SOCKET_GROUP": "dpp",
     }
 
     assert of(environ=environ).warnings == (
         "database.socket_group (DPP_DATABASE__SOCKET_GROUP) is not used by this version",
-        "runs.result_retention_days (DPP_RUNS__RESULT_RETENTION_DAYS) is not used by this version",
+        "runs.run_retention_days (DPP_RUNS__RUN_RETENTION_DAYS) is not used by this version",
     )
 
 
@@ -313,7 +317,7 @@ def test_flag_beats_environment_beats_earlier_name_beats_file_beats_default(tmp_
 @pytest.mark.parametrize("key", sorted(SCHEMA.rules.keys() - {"management.token"}))
 def test_every_setting_has_a_name_in_the_environment(key: str) -> None:
     word = show(of())[key.partition(".")[0]][key.partition(".")[2]]["value"]
-    text = ",".join(word) if isinstance(word, list) else str(word)
+    text = ",".join(map(str, word)) if isinstance(word, list) else str(word)
 
     loaded = of(environ={name_of(key): text})
 
@@ -589,6 +593,14 @@ WRONG = [
     ("metrics", "tenants", '["Acme"]'),
     ("metrics", "tenants", "[" + ",".join(f'"t{i}"' for i in range(101)) + "]"),
     ("log", "level", '"TRACE"'),
+    ("webhooks", "ports", "443"),
+    ("webhooks", "ports", '["443"]'),
+    ("webhooks", "ports", "[0]"),
+    ("webhooks", "ports", "[65536]"),
+    ("webhooks", "ports", "[true]"),
+    ("webhooks", "ports", str(list(range(1, 102)))),
+    ("webhooks", "allow_loopback", "1"),
+    ("webhooks", "allow_loopback", '"yes"'),
     ("runs", "result_retention_days", "0"),
 ]
 
@@ -646,6 +658,14 @@ BROKEN = {
         '[http]\nbatch_body_max_bytes = "512 KiB"\n',
         'at most http.batch_body_max_bytes = "512 KiB"',
     ),
+    "http.tls_certificate": (
+        '[http]\ntls_certificate = "/none"\ntls_key_file = "/none"\n',
+        'be empty beside http.server = "actor" (default)',
+    ),
+    "http.tls_key_file": (
+        '[http]\nserver = "hypercorn"\ntls_key_file = "/none"\n',
+        'be given just where there is http.tls_certificate = "" (default)',
+    ),
     "management.listen": (
         '[management]\nlisten = "127.0.0.1:8080"\n',
         'differ from http.listen = "127.0.0.1:8080" (default)',
@@ -653,6 +673,10 @@ BROKEN = {
     "testing.failpoints": (
         '[node]\nprofile = "production"\n[testing]\nfailpoints = ["settle.before_commit:exit"]\n',
         'be empty beside node.profile = "production"',
+    ),
+    "webhooks.allow_loopback": (
+        '[node]\nprofile = "production"\n[webhooks]\nallow_loopback = true\n',
+        'be false beside node.profile = "production"',
     ),
     "s3.endpoint_url": (
         '[node]\nprofile = "production"\n[s3]\nendpoint_url = "http://localhost:4566"\n',
@@ -675,6 +699,55 @@ def test_settings_that_contradict_each_other_are_refused(rule: object, tmp_path:
     toml, words = BROKEN[key]
 
     (error,) = errors_of(toml, tmp_path=tmp_path)
+
+    assert f": {key} = " in error
+    assert words in error
+
+
+def secured(certificate: Path | str, key: Path | str) -> str:
+    return (
+        f'[http]\nserver = "hypercorn"\ntls_certificate = "{certificate}"\ntls_key_file = "{key}"\n'
+    )
+
+
+def test_a_certificate_with_its_key_is_taken(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+
+    http = of(secured(made.chain, made.key), tmp_path=tmp_path).http
+
+    assert (http.tls_certificate, http.tls_key_file) == (made.chain, made.key)
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "words"),
+    [
+        ("no certificate", "http.tls_certificate", "must be a file that can be read"),
+        ("no key", "http.tls_key_file", "must be a file (No such file or directory)"),
+        ("another's key", "http.tls_certificate", "belongs to the key (key values mismatch)"),
+        ("encrypted key", "http.tls_certificate", "must be a chain in PEM"),
+        ("no PEM", "http.tls_certificate", "must be a chain in PEM"),
+        ("key for all", "http.tls_key_file", "must not be readable or writable by others"),
+    ],
+)
+def test_tls_that_would_not_work_is_refused(
+    case: str, key: str, words: str, tmp_path: Path
+) -> None:
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+    password = "secret" if case == "encrypted key" else None
+    ours = make_certificate(tmp_path / "ours", password=password)
+    other = make_certificate(tmp_path / "other")
+    chain, secret = ours.chain, other.key if case == "another's key" else ours.key
+    if case == "no certificate":
+        chain.unlink()
+    if case == "no key":
+        secret.unlink()
+    if case == "no PEM":
+        chain.write_text("nothing")
+    if case == "key for all":
+        secret.chmod(0o644)
+
+    (error,) = errors_of(secured(chain, secret), tmp_path=tmp_path)
 
     assert f": {key} = " in error
     assert words in error
@@ -737,6 +810,10 @@ def test_a_plan_adds_to_the_shipped_ones(tmp_path: Path) -> None:
     submits_per_minute = 5
     packs = ["echo", "decision"]
     max_cost_usd = "0.5"
+    max_cost_by_pack_usd = { echo = "0.25" }
+    spend_per_day_usd = "5"
+    spend_per_month_usd = "50.00"
+    result_retention_days = 7
     minimum_fee_floor_usd = "0"
     minimum_fee_percent = "0.25"
     weight = 3
@@ -752,6 +829,10 @@ def test_a_plan_adds_to_the_shipped_ones(tmp_path: Path) -> None:
         packs=frozenset({"echo", "decision"}),
         fee=FeeRule(floor=Micros(0), percent_ppm=2_500, cap=Micros(100_000)),
         weight=3,
+        max_cost_by_pack={"echo": Micros(250_000)},
+        spend_per_day=Micros(5_000_000),
+        spend_per_month=Micros(50_000_000),
+        result_days=7,
     )
 
 
@@ -775,6 +856,11 @@ def test_a_plan_of_a_shipped_name_replaces_it_whole(tmp_path: Path) -> None:
         ('minimum_fee_percent = "100.0001"', "must be a percentage"),
         ('minimum_fee_percent = "-1"', "must be a percentage"),
         ('packs = "echo"', "must be an array"),
+        ("max_cost_by_pack_usd = { echo = 1 }", "must be US dollars above zero"),
+        ('max_cost_by_pack_usd = { "Echo!" = "1" }', "must be a table of amounts by name"),
+        ('max_cost_by_pack_usd = "1"', "must be a table of amounts by name"),
+        ("spend_per_day_usd = 5", "must be US dollars above zero as a string"),
+        ("result_retention_days = 0", "must be a whole number from 1"),
         ("weight = 0", "must be a whole number from 1 to 1000"),
         ("colour = 1", "unknown name"),
     ],

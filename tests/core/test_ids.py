@@ -1,12 +1,13 @@
 """Ids: UUIDv7, in the order in which a node made them."""
 
+from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpp.ids import COUNTER_BITS, RunIds, uuid7
+from dpp.ids import COUNTER_BITS, RunIds, made_at, uuid7
 
 times = st.integers(min_value=0, max_value=(1 << 48) - 1)
 counters = st.integers(min_value=0, max_value=(1 << COUNTER_BITS) - 1)
@@ -79,3 +80,9 @@ def test_a_clock_that_catches_up_is_followed_again() -> None:
 
 def test_a_run_of_ids_is_ordered_by_time_before_all_else() -> None:
     assert uuid7(1_000, 4_095, (1 << 62) - 1) < uuid7(1_001, 0, 0)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    made = uuid7(1_772_366_400_123, 7, 9)
+
+    assert made_at(made) == datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)

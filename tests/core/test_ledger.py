@@ -42,6 +42,7 @@ from dpp.settlement import (
     LiveRun,
     Rows,
 )
+from tests.conftest import LIMITS
 from tests.store.examples import submission
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -316,7 +317,7 @@ class Ledgered:
             window_count=0,
         )
         books = Books(accounts={"acme": account}, earlier={}, dead_keys=frozenset(), now=NOW)
-        created = admission.decide([one], books, {"plan": PLAN})[0]
+        created = admission.decide([one], books, {"plan": PLAN}, LIMITS.terms)[0]
         if not isinstance(created, Created):
             return
         self.available -= max_cost

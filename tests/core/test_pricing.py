@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpp.money import AMOUNT_MAX, Micros
-from dpp.pricing import FeeRule, policy_text
+from dpp.pricing import Appraised, FeeRule, Quote, policy_text, quote
 
 amounts = st.integers(min_value=0, max_value=AMOUNT_MAX)
 reserves = st.integers(min_value=1, max_value=AMOUNT_MAX)
@@ -118,3 +118,42 @@ def test_words_promise_no_minimum_exactly_where_the_rule_takes_none(
 ) -> None:
     if policy_text(rule.code).endswith("no minimum fee"):
         assert rule.fee(Micros(reserve)) == 0
+
+
+@given(rules, st.builds(Appraised, floor=amounts, price=st.none() | amounts), reserves)
+def test_a_quote_reserves_what_is_said_and_expects_no_more(
+    rule: FeeRule, appraised: Appraised, max_cost: int
+) -> None:
+    quoted = quote(appraised, rule, Micros(max_cost))
+
+    assert quoted.reserve == max_cost
+    assert 0 <= quoted.low <= quoted.high <= max_cost
+    assert quoted.minimum_fee == rule.fee(Micros(max_cost))
+    assert (quoted.low == quoted.high) or appraised.price is None
+
+
+@given(rules, st.builds(Appraised, floor=amounts, price=st.none() | amounts))
+def test_an_open_quote_is_the_least_that_covers_floor_price_and_fee(
+    rule: FeeRule, appraised: Appraised
+) -> None:
+    reserve = quote(appraised, rule, None).reserve
+
+    wanted = [appraised.floor, appraised.price or 0, rule.least_reserve, 1]
+    assert all(reserve >= one for one in wanted)
+    assert reserve in wanted
+
+
+def test_a_known_price_is_both_ends_and_else_all_may_be_charged() -> None:
+    known, unknown = Appraised(Micros(7), Micros(9)), Appraised(Micros(7), None)
+    free = FeeRule(Micros(0), 0, Micros(0))
+
+    def quoted(reserve: int, low: int, high: int) -> Quote:
+        return Quote(
+            reserve=Micros(reserve), low=Micros(low), high=Micros(high), minimum_fee=Micros(0)
+        )
+
+    assert quote(known, free, None) == quoted(9, 9, 9)
+    assert quote(known, free, Micros(20)) == quoted(20, 9, 9)
+    assert quote(known, free, Micros(8)) == quoted(8, 8, 8)  # a pack whose floor is under its price
+    assert quote(unknown, free, None) == quoted(7, 0, 7)
+    assert quote(unknown, free, Micros(20)) == quoted(20, 0, 20)

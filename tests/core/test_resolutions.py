@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from uuid import UUID
 
 import pytest
 from attrs import evolve
 
-from dpp.auditing import Offence, Parts, Sums
+from dpp.auditing import Counted, Mark, Offence, Parts, Sums
 from dpp.money import Micros
 from dpp.resolutions import (
     HOW,
@@ -16,6 +17,7 @@ from dpp.resolutions import (
     CostTooHigh,
     EndRun,
     Leave,
+    Recount,
     Refold,
     Remedy,
     Resolving,
@@ -31,10 +33,15 @@ from dpp.resolutions import (
 )
 from dpp.runs import ErrorCode, Failure, Status
 from dpp.settlement import EndedRun, LiveRun, ending
+from dpp.spending import Allowance, Spending
 
 RUN, FINDING = UUID(int=1), UUID(int=2)
 BUDGET = Parts(deposited=100, available=60, held=30, spent=10, seq=4)
 SUMS = Sums(deposited=100, held=20, spent=10, entries=4, seqs=4, top=4, unresolved=1)
+MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
+COUNTED = Counted(seq=4, day=TUESDAY, days={MONDAY: 5, TUESDAY: 20})
+SPENDING = Spending(TUESDAY, Micros(20), Micros(25))
+ALLOWANCE = Allowance("key", Micros(50), Micros(9))
 LIVE = LiveRun(
     run_id=RUN,
     tenant_id="acme",
@@ -66,8 +73,16 @@ def of_run(
     return Case(invariant="write_refused", budget=BUDGET, run=run, offence=OFFENCE)
 
 
-def of_budget(sums: Sums = SUMS, budget: Parts | None = BUDGET) -> Case:
-    return Case(invariant="02_budgets_equal_ledger", budget=budget, sums=sums)
+def of_budget(sums: Sums = SUMS, budget: Parts | None = BUDGET, counted: Counted = COUNTED) -> Case:
+    folded = Mark(sums=sums, counted=counted)
+    return Case(invariant="02_budgets_equal_ledger", budget=budget, folded=folded)
+
+
+def of_allowance(used: int, allowance: Allowance | None = ALLOWANCE) -> Case:
+    folded = Mark(sums=SUMS, counted=Counted(used={"key": used, "other": 7}))
+    return Case(
+        invariant="13_allowances_equal_facts", budget=BUDGET, allowance=allowance, folded=folded
+    )
 
 
 @pytest.mark.parametrize(("state", "expected"), STATES.items())
@@ -107,10 +122,17 @@ def test_a_run_is_not_ended_where_the_books_would_not_take_it(case: Case) -> Non
 
 
 def test_a_budget_is_its_facts() -> None:
-    new = Parts(deposited=100, available=70, held=20, spent=10, seq=4)
+    new = Parts(deposited=100, available=70, held=20, spent=10, seq=4, spending=SPENDING)
 
     assert decide(Refold(), of_budget()) == Rewrite(BUDGET, new)
     assert decide(Refold(), of_budget(budget=None)) == Rewrite(None, new)
+    counters = evolve(of_budget(), invariant="12_spend_equals_facts")
+    assert decide(Refold(), counters) == Rewrite(BUDGET, new)
+
+
+@pytest.mark.parametrize("used", [0, 20, 50])
+def test_an_allowance_is_its_facts(used: int) -> None:
+    assert decide(Refold(), of_allowance(used)) == Recount(ALLOWANCE, Micros(used))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +143,12 @@ def test_a_budget_is_its_facts() -> None:
         of_budget(evolve(SUMS, top=5)),
         of_budget(evolve(SUMS, spent=90)),
         of_budget(evolve(SUMS, held=-1)),
+        of_budget(counted=evolve(COUNTED, days={TUESDAY: -1})),
+        of_budget(counted=evolve(COUNTED, days={MONDAY: -1, TUESDAY: 20})),
+        of_allowance(51),
+        of_allowance(-1),
+        of_allowance(20, allowance=None),
+        evolve(of_allowance(20), budget=None),
         of_run(),
         evolve(of_budget(), invariant="09_usage_equals_endings"),
     ],
@@ -151,6 +179,7 @@ def test_what_an_operator_ends_is_a_void_only_at_no_cost(cost: int, kind: str) -
         (Settle(Micros(9)), of_run()),
         (Void(), of_run(None)),
         (Refold(), of_budget()),
+        (Refold(), of_allowance(20)),
         (Accept(), of_run()),
         (Accept(), of_budget()),
     ],
@@ -160,7 +189,7 @@ def test_the_evidence_says_who_why_and_how_and_knows_itself_again(
 ) -> None:
     asked = Resolving(finding_id=FINDING, remedy=remedy, operator="ann", reason="as it says")
     decided = decide(remedy, case)
-    assert isinstance(decided, EndRun | Rewrite | Leave)
+    assert isinstance(decided, EndRun | Rewrite | Recount | Leave)
 
     told = evidence(asked, decided)
 

@@ -35,7 +35,15 @@ SEED = int(os.environ.get("DPP_TEST_SEED", "20261129"))
 ALL = os.environ.get("DPP_FAILPOINTS") == "all"
 # Reached only by an unknown claim, a queue that outlives its runs, a row that the database refuses,
 # books that do not agree: tests of the store have those.
-ELSEWHERE = ("ask_claim.", "expire.", "quarantine.", "open_findings.", "resolve.")
+ELSEWHERE = (
+    "ask_claim.",
+    "expire.",
+    "quarantine.",
+    "open_findings.",
+    "resolve.",
+    "mark_deliveries.",  # of webhooks: test_webhooks.py has those
+    "courier.",
+)
 HERE = sorted(point for point in POINTS if not point.startswith(ELSEWHERE))
 # A bug where a run is ended sets it aside, as it should: tests of the store have those too.
 ENDERS = ("settle.", "take_back.", "cancel.")

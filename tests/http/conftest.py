@@ -24,8 +24,10 @@ from dpp.actors.follower import follower
 from dpp.actors.intake import IntakeDesk, intake
 from dpp.actors.lanes import keep_lanes
 from dpp.actors.watchboard import Watchboard
+from dpp.http import worker
 from dpp.http.app import public_app
 from dpp.http.auth import Authenticator
+from dpp.http.connection import Connection
 from dpp.http.readiness import Readiness
 from dpp.http.services import Bounds, Services
 from dpp.ids import RunIds
@@ -34,11 +36,13 @@ from dpp.money import Micros
 from dpp.packs.registry import Registry
 from dpp.tenants import NewTenant
 from tests.conftest import PLANS
+from tests.fake_blobs import FakeBlobs
 from tests.http.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from dpp.http.connection import Served
     from dpp.plans import Plans
     from dpp.store.postgres import PostgresStore
     from tests.http.server import Server
@@ -49,7 +53,7 @@ BOUNDS = Bounds(
     wait_max_s=60,
     timebox_s=90,
     timebox_max_s=3600,
-    queue_ttl_s=604_800,
+    result_max_bytes=64 << 20,
 )
 ORIGIN = "https://app.example.com"
 
@@ -64,6 +68,7 @@ class Api:
     services: Services
     store: PostgresStore
     http: httpx.AsyncClient
+    blobs: FakeBlobs
     names: itertools.count[int] = field(factory=lambda: itertools.count(1))
 
     async def tenant(
@@ -111,19 +116,27 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(store: PostgresStore, plans: Plans) -> AsyncIterator[Api]:
-    """Run the API on this store."""
+async def serving(
+    store: PostgresStore, plans: Plans, make: Callable[..., Served] = Connection
+) -> AsyncIterator[Api]:
+    """Run the API on this store, on one of the two servers."""
     clock, attempts = DatabaseClock(), Attempts()
     clock.learn(datetime(2026, 1, 1, tzinfo=UTC))
+    blobs = FakeBlobs()
+    await blobs.identify(None)
     board, desk, draining = Watchboard(attempts.executes), IntakeDesk(2, 4000), trio.Event()
     services = Services(
         intake=desk,
         reads=store,
         cancels=store,
+        webhooks=store,
+        results=blobs,
+        findings=store,
         watching=board,
         packs=Registry.load(),
         plans=plans,
         keys=Authenticator(store.find_key),
+        keyring=store,
         readiness=Readiness(store.ping),
         new_run_id=RunIds(clock.unix_ms, _dice.getrandbits).next,
         draining=draining,
@@ -136,17 +149,18 @@ async def serving(store: PostgresStore, plans: Plans) -> AsyncIterator[Api]:
             admit = partial(intake, store, lambda _tenant: None)
             taking_in.start_soon(keep_lanes, "intake", desk, admit, _give_up)
             async with (
-                listening(app, refusing=app.refuse) as server,
+                listening(app, refusing=app.refuse, make=make) as server,
                 httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as http,
             ):
-                yield Api(server, services, store, http)
+                yield Api(server, services, store, http, blobs)
         upkeep.cancel_scope.cancel()
 
 
-@pytest.fixture
-async def api(store: PostgresStore) -> AsyncIterator[Api]:
-    """Run the API with the plans of `tests.conftest`."""
-    async with serving(store, PLANS) as one:
+@pytest.fixture(params=["actor", "hypercorn"])
+async def api(store: PostgresStore, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
+    """Run the API with the plans of `tests.conftest`, on each of the two servers."""
+    make = Connection if request.param == "actor" else worker.connections(None)
+    async with serving(store, PLANS, make) as one:
         yield one
 
 

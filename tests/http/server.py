@@ -10,14 +10,15 @@ import trio
 from attrs import define, field, frozen
 
 from dpp.http import listener, problems
+from dpp.http.connection import Connection
 from dpp.http.exchange import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from dpp.http.answers import Answer
     from dpp.http.asgi import App, Receive, Scope, Send
-    from dpp.http.connection import Refuse
+    from dpp.http.connection import Refuse, Served
     from dpp.http.heads import Head, Violation
 
 PATIENT = Patience(
@@ -71,13 +72,13 @@ class Wire:
         """Read up to and with a mark."""
         while (found := self.held.find(mark)) < 0:
             await self._more()
-        return await self._exactly(found + len(mark))
+        return await self.exactly(found + len(mark))
 
     async def rest(self) -> bytes:
         """Read to the end of the connection."""
         while data := await self.stream.receive_some(65536):
             self.held += data
-        return await self._exactly(len(self.held))
+        return await self.exactly(len(self.held))
 
     async def ended(self) -> bool:
         """Wait for the other side to close; False = it said something first."""
@@ -92,15 +93,16 @@ class Wire:
         if headers.get("transfer-encoding") == "chunked":
             body = bytearray()
             while size := int(await self.until(b"\r\n"), 16):
-                body += await self._exactly(size)
-                await self._exactly(2)
-            await self._exactly(2)
+                body += await self.exactly(size)
+                await self.exactly(2)
+            await self.exactly(2)
             return bytes(body)
         if "content-length" in headers:
-            return await self._exactly(int(headers["content-length"]))
+            return await self.exactly(int(headers["content-length"]))
         return await self.rest()
 
-    async def _exactly(self, size: int) -> bytes:
+    async def exactly(self, size: int) -> bytes:
+        """Read so many bytes."""
         while len(self.held) < size:
             await self._more()
         found = bytes(self.held[:size])
@@ -144,10 +146,17 @@ async def listening(
     refusing: Refuse = refuse,
     connections_max: int = 100,
     patience: Patience = PATIENT,
+    make: Callable[..., Served] = Connection,
+    secure: bool = False,
 ) -> AsyncIterator[Server]:
     """Serve an app on a free port for the length of the block; leaving it drains."""
     reception = listener.Reception(
-        app, refusing, connections_max=connections_max, patience=patience
+        app,
+        refusing,
+        connections_max=connections_max,
+        patience=patience,
+        make=make,
+        secure=secure,
     )
     draining = trio.Event()
     with trio.fail_after(60):

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from dpp import keys, logs, metrics
 from dpp.faults import StoreUnavailable
-from dpp.http import cursors, listener, management
+from dpp.http import cursors, guarded, listener, management
 from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
 from dpp.http.admin.desk import Desk
 from dpp.keys import SCOPES
@@ -214,22 +214,99 @@ async def test_plan_suspension_and_resumption(admin: Admin) -> None:
 async def test_keys_are_made_listed_and_revoked(admin: Admin) -> None:
     first = (await admin.post("/tenants", tenant_id="acme", plan="basic")).json()["key_id"]
 
-    made = await admin.post("/tenants/acme/keys", scopes=["runs:read"], lives_s=600)
+    made = await admin.post(
+        "/tenants/acme/keys", scopes=["runs:read"], expires_in_s=600, spend_limit_usd="5.00"
+    )
     revoked = await admin.post(f"/tenants/acme/keys/{first}:revoke")
     again = await admin.post(f"/tenants/acme/keys/{first}:revoke")
-    listed = (await admin.get("/tenants/acme/keys")).json()["items"]
+    alive = (await admin.get("/tenants/acme/keys")).json()["items"]
+    listed = (await admin.get("/tenants/acme/keys?ended=true")).json()["items"]
 
     assert made.status_code == 201
     assert made.json()["scopes"] == ["runs:read"]
     assert made.json()["expires_at"] is not None
     assert revoked.json() == again.json() == {"key_id": first, "revoked": True}
+    assert (made.json()["spend_limit_usd"], made.json()["spent_usd"]) == ("5.00", "0.00")
+    assert [key["key_id"] for key in alive] == [made.json()["key_id"]]
     assert [(key["key_id"], key["revoked"]) for key in listed] == [
-        (first, True),
         (made.json()["key_id"], False),
+        (first, True),
     ]
     assert "api_key" not in listed[0]
     assert problem(await admin.post("/tenants/acme/keys", scopes=["all"])) == "422 invalid-request"
     assert problem(await admin.post("/tenants/acme/keys/none:revoke")) == "404 not-found"
+
+
+async def test_operator_rotates_a_key_which_goes_on_for_the_overlap(
+    admin: Admin, store: PostgresStore
+) -> None:
+    first = (await admin.post("/tenants", tenant_id="acme", plan="basic")).json()["key_id"]
+
+    rotated = await admin.post(f"/tenants/acme/keys/{first}:rotate", overlap_s=60, operator="me")
+    at_once = await admin.post(f"/tenants/acme/keys/{rotated.json()['key_id']}:rotate", overlap_s=0)
+    again = await admin.post(f"/tenants/acme/keys/{rotated.json()['key_id']}:rotate")
+
+    presented = keys.parse(rotated.json()["api_key"])
+    assert presented is not None
+    assert (rotated.status_code, at_once.status_code) == (201, 201)
+    assert rotated.headers["cache-control"] == "no-store"
+    assert rotated.json()["key_id"] == presented.key_id
+    assert rotated.json()["created_by"] == f"rotation:{first}"
+    assert rotated.json()["expires_at"] is None
+    old = rotated.json()["replaces"]
+    assert (old["key_id"], old["created_by"], old["ended"]) == (first, "admin", False)
+    assert 0 < await left_s(store, first) <= 60
+    assert at_once.json()["replaces"]["ended"] is True
+    assert problem(again) == "404 not-found"
+
+
+async def left_s(store: PostgresStore, key_id: str) -> float:
+    """Return how many seconds a key has left, by the database's clock."""
+    key = await store.find_key(key_id)
+    assert key is not None
+    assert key.expires_in_s is not None
+    return key.expires_in_s
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"expires_in_s": 60, "expires_at": "2100-01-01T00:00:00Z"}, "/expires_in_s"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ({"expires_at": "2100-01-01"}, "/expires_at"),
+        ({"expires_in_s": 0}, "/expires_in_s"),
+        ({"expires_in_s": 315_360_001}, "/expires_in_s"),
+        ({"spend_limit_usd": "0"}, "/spend_limit_usd"),
+        ({"spend_limit_usd": 5}, "/spend_limit_usd"),
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": ["all"]}, "/scopes"),
+        ({"scopes": ["runs:read", "runs:read"]}, "/scopes"),
+    ],
+)
+async def test_key_that_cannot_be_is_told_why(
+    admin: Admin, body: dict[str, Any], pointer: str
+) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+
+    answer = await admin.post("/tenants/acme/keys", **body)
+
+    assert problem(answer) == "422 invalid-request"
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    assert len((await admin.get("/tenants/acme/keys")).json()["items"]) == 1
+
+
+async def test_keys_are_listed_page_by_page(admin: Admin) -> None:
+    await admin.post("/tenants", tenant_id="acme", plan="basic")
+    made = [(await admin.post("/tenants/acme/keys")).json()["key_id"] for _ in range(4)]
+
+    first = (await admin.get("/tenants/acme/keys?limit=3")).json()
+    rest = (await admin.get(f"/tenants/acme/keys?limit=3&cursor={first['next_cursor']}")).json()
+
+    assert [key["key_id"] for key in first["items"]] == made[:0:-1]
+    assert rest["items"][0]["key_id"] == made[0]
+    assert (len(rest["items"]), rest["next_cursor"]) == (2, None)
+    assert problem(await admin.get("/tenants/acme/keys?ended=yes")) == "422 invalid-request"
+    assert problem(await admin.get("/tenants/acme/keys?cursor=x")) == "422 invalid-request"
 
 
 async def test_money_is_booked_once_per_reference(admin: Admin) -> None:
@@ -573,7 +650,7 @@ async def test_bug_of_a_connection_is_counted_and_ends_it_alone(
         await trio.lowlevel.checkpoint()
         raise KeyError("planted")
 
-    monkeypatch.setattr(management.H11Protocol, "handle", bug)
+    monkeypatch.setattr("hypercorn.protocol.h11.H11Protocol.handle", bug)
     async with admin.connect() as wire:
         await wire.send(get("/metrics"))
         assert await wire.ended()
@@ -586,8 +663,8 @@ async def test_bug_of_a_connection_is_counted_and_ends_it_alone(
 def test_renamed_private_parts_of_hypercorn_are_noticed_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    management.check_private_names()
+    guarded.check_private_names()
     monkeypatch.delattr("hypercorn.trio.tcp_server.TCPServer._close")
 
     with pytest.raises(AssertionError, match="hypercorn changed: TCPServer has no _close"):
-        management.check_private_names()
+        guarded.check_private_names()

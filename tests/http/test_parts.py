@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, get_args
+from uuid import UUID
 
 import http_sf
 import pytest
@@ -19,6 +21,7 @@ from dpp.admission import (
     MaxCostTooLow,
     PackNotAllowed,
     PlanUnknown,
+    Pruned,
     QueueFull,
     RateLimited,
     TenantFrozen,
@@ -29,7 +32,7 @@ from dpp.http import problems
 from dpp.http.answers import request_id
 from dpp.http.cors import allowing
 from dpp.http.limits import Windows, window_headers
-from dpp.http.media import NDJSON, refuse_accept, refuse_content
+from dpp.http.media import CSV, JSON, NDJSON, preferred, refuse_accept, refuse_content
 from dpp.http.refusals import Refusal, problem_of
 from dpp.http.routes import ROUTES
 from dpp.http.table import Table
@@ -37,6 +40,7 @@ from dpp.http.tracing import trace_id
 from dpp.money import Micros
 from dpp.packs.members import ERRORS_MAX
 from dpp.pricing import InputError, InputsInvalid, PackUnknown
+from dpp.spending import SpendLimited
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -237,9 +241,27 @@ def test_route_inventory_is_this() -> None:
         ("POST", "/v1/runs:batch", "runs:write"),
         ("GET", "/v1/runs", "runs:read"),
         ("GET", "/v1/runs/{run_id}", "runs:read"),
+        ("GET", "/v1/runs/{run_id}/result", "runs:read"),
+        ("GET", "/v1/runs/{run_id}/receipt", "runs:read"),
+        ("GET", "/v1/runs/{run_id}/events", "runs:read"),
         ("POST", "/v1/runs/{run_id}:cancel", "runs:write"),
+        ("POST", "/v1/quotes", "runs:write"),
+        ("GET", "/v1/packs", "runs:read"),
         ("GET", "/v1/budget", "budget:read"),
         ("GET", "/v1/transfers", "budget:read"),
+        ("GET", "/v1/keys", "keys:write"),
+        ("POST", "/v1/keys", "keys:write"),
+        ("POST", "/v1/keys/{key_id}:rotate", "keys:write"),
+        ("DELETE", "/v1/keys/{key_id}", "keys:write"),
+        ("GET", "/v1/usage", "budget:read"),
+        ("POST", "/v1/webhooks", "webhooks:write"),
+        ("GET", "/v1/webhooks", "webhooks:write"),
+        ("GET", "/v1/webhooks/{webhook_id}", "webhooks:write"),
+        ("PATCH", "/v1/webhooks/{webhook_id}", "webhooks:write"),
+        ("DELETE", "/v1/webhooks/{webhook_id}", "webhooks:write"),
+        ("POST", "/v1/webhooks/{webhook_id}:rotate", "webhooks:write"),
+        ("GET", "/v1/webhooks/{webhook_id}/deliveries", "webhooks:write"),
+        ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}:replay", "webhooks:write"),
         ("GET", "/", None),
         ("GET", "/health", None),
         ("GET", "/readyz", None),
@@ -266,7 +288,9 @@ REFUSALS: dict[Refusal, tuple[str, int]] = {
     MaxCostTooHigh(Micros(5000)): ("max-cost-too-high", 422),
     RateLimited(Window(10, 0, 42)): ("quota-exceeded", 429),
     QueueFull(100): ("quota-exceeded", 429),
+    SpendLimited("day", Micros(1), datetime(2026, 1, 2, tzinfo=UTC)): ("spend-limit-exceeded", 402),
     InsufficientBudget(Micros(1), Micros(2)): ("budget-exceeded", 402),
+    Pruned(UUID(int=7)): ("run-expired", 410),
 }
 
 
@@ -323,3 +347,27 @@ def test_problem_of_bad_input_is_bounded_whoever_says_it() -> None:
 
     assert len(told) == ERRORS_MAX
     assert len(str(told)) < 2 * ERRORS_MAX * (problems.TEXT_MAX + 50)
+
+
+@pytest.mark.parametrize(
+    ("accepts", "best"),
+    [
+        ([], JSON),
+        ([b""], JSON),
+        ([b"*/*"], JSON),
+        ([b"text/csv"], CSV),
+        ([b"TEXT/CSV"], CSV),
+        ([b"text/*;q=0.9", b"application/json;q=0.8"], CSV),
+        ([b"text/csv;q=0.8, application/json;q=0.9"], JSON),
+        ([b"text/*, text/csv;q=0.1, application/json;q=0.5"], JSON),  # the exact range counts
+        ([b"*/*;q=0.5, text/csv; q = 0.6"], CSV),
+        ([b"text/csv;q=0"], JSON),
+        ([b"text/csv;q=0, text/*"], JSON),
+        ([b"text/csv;q=nonsense, application/json;q=0.9"], CSV),
+        ([b"application/problem+json"], JSON),
+    ],
+)
+def test_of_what_is_offered_the_client_gets_what_it_likes_most(
+    accepts: list[bytes], best: str
+) -> None:
+    assert preferred(accepts, (JSON, CSV)) == best

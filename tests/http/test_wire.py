@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
 from dpp.http import cursors
 from dpp.http.problems import Problem
-from dpp.http.requests import Whole, Words, read_values
+from dpp.http.requests import Day, Moment, Whole, Words, read_values
 from dpp.http.wire import KEY_PATTERN, BatchSubmission, SubmitRequest, is_key, parse_key, read
 from dpp.packs.members import ERRORS_MAX, MORE, NAME_MAX
 from dpp.pricing import InputError
@@ -78,8 +79,9 @@ def test_all_errors_come_at_once_each_with_its_pointer() -> None:
         ("priority", "5"),
         ("timebox_s", -1),
         ("timebox_s", 1.5),
-        ("metadata", {}),
-        ("run_at", None),
+        ("metadata", []),
+        ("run_at", "soon"),
+        ("webhook", None),
         ("status", "COMPLETED"),
     ],
 )
@@ -228,3 +230,49 @@ def test_cursor_is_read_back_by_its_list_and_tenant_alone() -> None:
 @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "=" * 7, "x" * 128, "cG9zLjEyMzQ1Njc4"])
 def test_forged_cursor_is_told(cursor: str) -> None:
     assert cursors.read("runs", "acme", cursor) is None
+
+
+PERIOD = {"from": Day(), "after": Moment()}
+
+
+def test_days_and_moments_are_read_as_utc() -> None:
+    query = b"from=2024-02-29&after=2026-07-01T01:30:00.5%2B02:00"
+
+    assert read_values(query, PERIOD) == {
+        "from": date(2024, 2, 29),
+        "after": datetime(2026, 6, 30, 23, 30, 0, 500_000, tzinfo=UTC),
+    }
+    assert read_values(b"", PERIOD) == {"from": None, "after": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2026-7-1", "20260701", "2026-W27-3", "2026-13-01", "2025-02-29", "0000-01-01"),
+        *("2026-07-01T00:00:00Z", "2026-07-01%20", "%EF%BC%92026-07-01", "-026-07-01", "today"),
+    ],
+)
+def test_what_is_no_day_is_said_to_be_none(text: str) -> None:
+    problem = read_values(f"from={text}".encode(), PERIOD)
+
+    assert isinstance(problem, Problem)
+    (error,) = problem.members["errors"]
+    assert error == {"pointer": "/query/from", "message": "must be a date such as 2026-07-01"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2026-07-01", "2026-07-01T12:00:00", "2026-07-01 12:00:00Z", "1782907200"),
+        *("2026-07-01T24:00:01Z", "2026-07-01T12:00:60Z", "2026-02-30T12:00:00Z", "now"),
+        *("0001-01-01T00:00:00%2B01:00", "9999-12-31T23:59:59-01:00", "2026-07-01T12:00:00+02:00"),
+    ],
+)
+def test_what_is_no_moment_is_said_to_be_none(text: str) -> None:
+    problem = read_values(f"after={text}".encode(), PERIOD)
+
+    assert isinstance(problem, Problem)
+    (error,) = problem.members["errors"]
+    assert error["pointer"] == "/query/after"
+    assert "2026-07-01T12:00:00Z" in error["message"]
+    assert "%2B" in error["message"]

@@ -240,6 +240,45 @@ class PutContract:
         assert Counter(puts) == {Stored(found.metadata): 1, PutConflict(found.metadata): 7}
 
 
+class ServeContract:
+    """What is read for clients: verified as a whole, then in pieces."""
+
+    async def test_what_was_put_is_checked_and_read_in_pieces(self, depot: Depot) -> None:
+        key = new_key()
+        there = await put(depot.blobs, key)
+
+        assert await depot.blobs.check(key) == Found(there)
+        parts = [(0, 1), (1, 4_000), (4_001, len(BODY) - 4_002), (len(BODY) - 1, 1)]
+        pieces = [await depot.blobs.piece(key, there, start, size) for start, size in parts]
+        assert b"".join(pieces) == BODY
+        assert await depot.blobs.piece(key, there, 0, len(BODY)) == BODY
+
+    async def test_what_is_not_there_is_missing_and_has_no_pieces(self, depot: Depot) -> None:
+        key, other = new_key(), new_key()
+        there = await put(depot.blobs, key)
+
+        assert await depot.blobs.check(other) == Missing()
+        with pytest.raises(CouldNotAsk):
+            await depot.blobs.piece(other, there, 0, 1)
+
+    async def test_pieces_are_of_the_object_that_was_checked(self, depot: Depot) -> None:
+        key, other = new_key(), new_key()
+        there, another = await put(depot.blobs, key), await put(depot.blobs, other)
+
+        with pytest.raises(CouldNotAsk):
+            await depot.blobs.piece(key, another, 0, 1)
+        assert await depot.blobs.piece(key, there, 0, 1) == BODY[:1]
+
+    async def test_object_that_became_shorter_has_no_pieces(self, depot: Depot) -> None:
+        key = new_key()
+        there = await put(depot.blobs, key)
+
+        await depot.cut(key)
+
+        with pytest.raises(CouldNotAsk):
+            await depot.blobs.piece(key, there, 0, 1)
+
+
 class DamageContract:
     """What lies there is verified, each time, by whoever asks."""
 
@@ -442,7 +481,7 @@ class CollectContract:
         assert await depot.blobs.look(key) == Found(metadata)
 
 
-class BlobContract(PutContract, DamageContract, IdentityContract, CollectContract):
+class BlobContract(PutContract, ServeContract, DamageContract, IdentityContract, CollectContract):
     """All of it."""
 
 
@@ -461,7 +500,7 @@ async def at_once(verbs: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
 
 async def assert_not_verified(blobs: Blobs, key: BlobKey, why: str) -> None:
     """Whoever asks is told that it is there and not what it should be."""
-    for verb in (blobs.look, blobs.read):
+    for verb in (blobs.look, blobs.read, blobs.check):
         answer = await verb(key)
         assert isinstance(answer, NotVerified)
         assert why in answer.why
@@ -472,6 +511,7 @@ async def assert_could_not_ask(blobs: Blobs, key: BlobKey) -> None:
     verbs: tuple[Callable[[], Awaitable[Any]], ...] = (
         partial(blobs.look, key),
         partial(blobs.read, key),
+        partial(blobs.check, key),
         partial(blobs.put, key, new_label(), BODY),
         partial(collect, blobs, older_than_s=0),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from attrs import evolve
@@ -51,7 +51,9 @@ from dpp.ledger import (
     RefundTooHigh,
     TenantUnknown,
 )
+from dpp.listings import EVERYTHING, RunFilter, RunPage
 from dpp.money import ZERO, Micros
+from dpp.neighbours import Neighbour, Offer
 from dpp.pricing import Appraised, InputError, InputsInvalid, PackUnknown
 from dpp.runs import ErrorCode, Failure, Progress, Run, Status, StoredResult
 from dpp.settlement import (
@@ -169,6 +171,10 @@ class SubmitContract:
                 minimum_fee=Micros(0),
                 policy="0/0/0",
                 created_at=world.now,
+                available_at=world.now,
+                expires_at=world.now + WEEK,
+                result_days=30,
+                budget_day=world.now.date(),
                 window=None,
             )
         ]
@@ -1215,7 +1221,12 @@ class LeaseContract:
 
         renewal = await store.renew_lease(lease, lease_s=LEASE_S)
 
-        assert renewal == Renewal(held=True, now=world.now, fences=(mine.fence,))
+        assert renewal == Renewal(
+            held=True,
+            now=world.now,
+            fences=(mine.fence,),
+            neighbours=(Neighbour("node-1", Offer()), Neighbour("node-2", Offer())),
+        )
         await world.advance(LEASE_S - 0.001)
         assert [node.lease_id for node in await store.list_nodes()] == [lease.lease_id]
 
@@ -1987,9 +1998,10 @@ class ReadContract:
 
         assert await store.get_run("thief", one.run_id) is None
         assert await store.get_run("acme", run_id()) is None
-        assert await store.list_runs("thief", before=None, limit=ALL) == []
-        listed = await store.list_runs("thief", before=None, limit=ALL, idempotency_key="order-1")
-        assert listed == []
+        by_key = RunFilter(idempotency_key="order-1")
+        for matching in (EVERYTHING, by_key):
+            listed = await store.list_runs("thief", before=None, limit=ALL, matching=matching)
+            assert listed == RunPage((), None)
 
     async def test_runs_are_listed_newest_first_and_page_by_the_last_id(self, world: World) -> None:
         store = world.store
@@ -1999,12 +2011,60 @@ class ReadContract:
         await create(store, "other")
 
         first = await store.list_runs("acme", before=None, limit=2)
-        second = await store.list_runs("acme", before=first[-1].run_id, limit=2)
-        third = await store.list_runs("acme", before=second[-1].run_id, limit=2)
+        second = await store.list_runs("acme", before=first.next_before, limit=2)
+        third = await store.list_runs("acme", before=second.next_before, limit=2)
 
-        listed = [run.run_id for run in first + second + third]
+        listed = [run.run_id for page in (first, second, third) for run in page.runs]
         assert listed == [one.run_id for one in reversed(made)]
-        assert await store.list_runs("acme", before=made[0].run_id, limit=2) == []
+        assert third.next_before is None
+
+    @pytest.mark.parametrize(
+        ("matching", "places"),
+        [
+            (EVERYTHING, [3, 2, 1, 0]),
+            (RunFilter(status=Status.QUEUED), [3, 2]),
+            (RunFilter(status=Status.CANCELED), [1, 0]),
+            (RunFilter(status=Status.COMPLETED), []),
+            (RunFilter(pack_type="decision"), [3, 1]),
+            (RunFilter(pack_type="decision", status=Status.QUEUED), [3]),
+            (RunFilter(idempotency_key="order-2"), [2]),
+            (RunFilter(idempotency_key="order-2", status=Status.CANCELED), []),
+        ],
+    )
+    async def test_a_list_holds_what_matches_and_nothing_else(
+        self, world: World, matching: RunFilter, places: list[int]
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        made = [
+            await create(store, key=f"order-{n}", pack_type=("echo", "decision")[n % 2])
+            for n in range(4)
+        ]
+        for one in made[:2]:
+            await store.cancel_run("acme", one.run_id)
+
+        page = await store.list_runs("acme", before=None, limit=ALL, matching=matching)
+
+        assert [run.run_id for run in page.runs] == [made[n].run_id for n in places]
+        assert page.next_before is None
+
+    async def test_runs_are_listed_by_when_they_were_created(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        made = []
+        for _ in range(3):
+            of = UUID(f"{int(world.now.timestamp() * 1000):012x}{7 << 76:020x}")
+            made.append(await read(store, (await create(store, of=of)).run_id))
+            await world.advance(10)
+        middle = made[1].created_at
+
+        for matching, places in (
+            (RunFilter(created_after=middle), [2, 1]),
+            (RunFilter(created_before=middle), [0]),
+            (RunFilter(created_after=middle, created_before=middle), []),
+        ):
+            page = await store.list_runs("acme", before=None, limit=ALL, matching=matching)
+            assert [run.run_id for run in page.runs] == [made[n].run_id for n in places]
 
     async def test_a_run_is_found_by_its_key(self, world: World) -> None:
         store = world.store
@@ -2014,7 +2074,8 @@ class ReadContract:
 
         async def found(key: str, **values: Any) -> list[Run]:
             asked: dict[str, Any] = {"before": None, "limit": ALL, **values}
-            return await store.list_runs("acme", idempotency_key=key, **asked)
+            matching = RunFilter(idempotency_key=key)
+            return [*(await store.list_runs("acme", matching=matching, **asked)).runs]
 
         assert await found("order-1") == [await read(store, one.run_id)]
         assert await found("order-1", before=one.run_id) == []
@@ -2113,6 +2174,7 @@ class TenantContract:
             secret_sha256=sha256(key_of("acme").encode()).digest(),
             scopes=("runs",),
             created_at=world.now,
+            created_by="ops",
             plan="fee",
         )
 
@@ -2172,30 +2234,7 @@ class TenantContract:
         assert await store.set_suspended("nobody", suspended=True, operator="ops") is None
         assert await store.create_key(new_key("lost", "nobody"), operator="ops") is None
         assert await store.find_key("lost") is None
-        assert await store.list_keys("nobody") == []
-
-    async def test_keys_are_listed_expire_and_are_revoked_once(self, world: World) -> None:
-        store = world.store
-        await make_tenant(store)
-        await make_tenant(store, "other")
-        await world.advance(1)
-        brief = await store.create_key(new_key("brief", "acme", lives_s=10), operator="ops")
-        again = await store.create_key(new_key("brief", "acme", lives_s=99), operator="ops")
-
-        assert brief is not None
-        assert (brief.expires_at, brief.expires_in_s) == (world.now + timedelta(seconds=10), 10.0)
-        assert again == brief
-        await world.advance(11)
-        expired = await store.find_key("brief")
-        assert expired == evolve(brief, expires_in_s=-1.0)
-
-        assert await store.revoke_key("other", "brief", operator="ops") is False
-        assert await store.revoke_key("acme", "unknown", operator="ops") is False
-        assert await store.revoke_key("acme", "brief", operator="ops") is True
-        assert await store.revoke_key("acme", "brief", operator="ops") is True
-        listed = await store.list_keys("acme")
-        assert [key.key_id for key in listed] == [key_of("acme"), "brief"]
-        assert [key.revoked for key in listed] == [False, True]
+        assert await store.list_keys("nobody", before=None, limit=ALL, ended=True) == []
 
 
 class TransferContract:

@@ -34,6 +34,12 @@ STORE_PLANS = {
     **PLANS,
     "picky": Plan("picky", packs=frozenset({"decision", "echo"}), max_cost=Micros(5 * DOLLAR)),
     "short": Plan("short", queued_runs=2, fee=FREE),
+    "capped": Plan(
+        "capped",
+        spend_per_day=Micros(10 * DOLLAR),
+        spend_per_month=Micros(12 * DOLLAR),
+        fee=FREE,
+    ),
 }
 
 _numbers = itertools.count(1)

@@ -125,7 +125,7 @@ class ResolveContract:
         ("remedy", "refusal"),
         [
             (Settle(Micros(DOLLAR + 1)), CostTooHigh(Micros(DOLLAR))),
-            (Refold(), Unfit("the finding is not about a budget row")),
+            (Refold(), Unfit("the finding is not about a budget row or an allowance")),
             (
                 Accept(),
                 Unfit("the run is set aside and holds its reserve until it is settled or voided"),

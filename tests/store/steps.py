@@ -122,7 +122,7 @@ async def books_of(store: Store, *tenant_ids: str) -> list[tuple[Budget, list[Ru
     return [
         (
             await store.get_budget(tenant_id),
-            await store.list_runs(tenant_id, before=None, limit=ALL),
+            [*(await store.list_runs(tenant_id, before=None, limit=ALL)).runs],
             await store.list_transfers(tenant_id, before=None, limit=ALL),
         )
         for tenant_id in tenant_ids or ("acme",)

@@ -24,18 +24,25 @@ STANDING = f"""
 insert into tenants values ('acme', 'basic', now());
 insert into tenant_turns values ('acme');
 insert into budgets values ('acme', 10, 5, 3, 2, 4);
+insert into allowances values ('key', 'acme', 10, 10);
 insert into api_keys values ('key', 'acme', sha256('s'), '{{runs}}', now(), 'ops');
 insert into nodes values ('node', now());
 insert into node_leases values ({RUN}, 'node', now());
 insert into submissions values ('acme', 1, {RUN}, 10, 1, now(), now(), 60, 5, 'echo', '1', '0/0/0',
-  'key', 't', 'order-1', 'f', 'i', sha256('i'));
+  'key', 't', 'order-1', 'f', 'i', sha256('i'), '2026-01-01', 'key', 30);
 insert into live_runs (run_id, tenant_id, available_at, expires_at, max_cost, minimum_fee,
-  timebox_s, priority, pack_type) values ({RUN}, 'acme', now(), now(), 10, 1, 60, 5, 'echo');
+  timebox_s, priority, pack_type, budget_day)
+  values ({RUN}, 'acme', now(), now(), 10, 1, 60, 5, 'echo', '2026-01-01');
 insert into endings values ({RUN}, 'acme', 2, 'COMPLETED', 'settle', 1, 9, 1, 0, false, {RUN},
   now(), now(), null, null, sha256('r'), 'r');
 insert into transfers values ('acme', 3, 'deposit', 10, null, 'one', null, 'ops', now());
 insert into usage_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10);
 insert into stores values ('results', gen_random_uuid());
+insert into spent_keys values ('acme', 'order-0', {RUN}, 'f', now());
+insert into webhooks values ({RUN}, 'acme', 'https://a.example/', '{{run.completed}}', 's', null,
+  null, now());
+insert into webhook_deliveries (delivery_id, tenant_id, webhook_id, event, run_id, created_at,
+  next_at) values ({RUN}, 'acme', {RUN}, 'run.completed', {RUN}, now(), now());
 insert into run_events values ({RUN}, 1, 1, 'acme', 'progress', 0.5, null, null, now());
 insert into findings (invariant, subject, evidence, opened_at) values ('i', 's', '{{}}', now());
 """
@@ -64,6 +71,8 @@ def submitted(**values: str) -> str:
             "fingerprint": "'f'",
             "inputs": "'i'",
             "inputs_sha256": "sha256('i')",
+            "budget_day": "'2026-01-01'",
+            "result_days": "30",
         },
         values,
     )
@@ -82,6 +91,7 @@ def live(**values: str) -> str:
             "timebox_s": "60",
             "priority": "5",
             "pack_type": "'echo'",
+            "budget_day": "'2026-01-01'",
         },
         values,
     )
@@ -119,6 +129,36 @@ def transferred(**values: str) -> str:
             "reference": "'nine'",
             "operator": "'ops'",
             "created_at": "now()",
+        },
+        values,
+    )
+
+
+def endpoint(**values: str) -> str:
+    return insert(
+        "webhooks",
+        {
+            "webhook_id": OTHER_RUN,
+            "tenant_id": "'acme'",
+            "url": "'https://b.example/'",
+            "events": "'{run.failed}'",
+            "secret": "'s'",
+            "created_at": "now()",
+        },
+        values,
+    )
+
+
+def delivery(**values: str) -> str:
+    return insert(
+        "webhook_deliveries",
+        {
+            "tenant_id": "'acme'",
+            "webhook_id": OTHER_RUN,
+            "event": "'run.completed'",
+            "run_id": RUN,
+            "created_at": "now()",
+            "next_at": "now()",
         },
         values,
     )
@@ -174,6 +214,20 @@ REFUSED: dict[str, list[str]] = {
         "update budgets set spent = spent + 1",
         "update budgets set deposited = deposited + 1",
     ],
+    "budgets_spend": [
+        "update budgets set day_spend = -1",
+        "update budgets set month_spend = -1, day_spend = -1",
+        "update budgets set day_spend = 1",
+    ],
+    "allowances_pk": ["insert into allowances values ('key', 'acme', 1)"],
+    "allowances_tenant": ["insert into allowances values ('other', 'nobody', 1)"],
+    "allowances_amount": [
+        "insert into allowances values ('other', 'acme', 0)",
+        "insert into allowances values ('other', 'acme', -1, -1)",
+        "update allowances set used = 11",
+        "update allowances set used = -1",
+    ],
+    "api_keys_allowance": ["update api_keys set allowance_id = 'nothing'"],
     "api_keys_pk": ["insert into api_keys values ('key', 'acme', sha256('s'), '{}', now(), 'ops')"],
     "api_keys_tenant": [
         "insert into api_keys values ('other', 'nobody', sha256('s'), '{}', now(), 'ops')"
@@ -268,6 +322,22 @@ REFUSED: dict[str, list[str]] = {
     "findings_open": [
         FOUND,
     ],
+    "spent_keys_pk": [
+        f"insert into spent_keys values ('acme', 'order-0', {OTHER_RUN}, 'f', now())"
+    ],
+    "spent_keys_run": [f"insert into spent_keys values ('acme', 'order-9', {RUN}, 'f', now())"],
+    "webhooks_pk": [endpoint(webhook_id=RUN)],
+    "webhooks_tenant": [endpoint(tenant_id="'nobody'")],
+    "webhooks_previous": [endpoint(previous_secret="'p'"), endpoint(previous_until="now()")],
+    "webhooks_disabled": [endpoint(disabled_at="now()"), endpoint(disabled_reason="'gone'")],
+    "webhook_deliveries_pk": [delivery(delivery_id=RUN)],
+    "webhook_deliveries_once": [delivery(webhook_id=RUN)],
+    "webhook_deliveries_status": [delivery(status="'sent'", next_at="null")],
+    "webhook_deliveries_next": [
+        delivery(next_at="null"),
+        delivery(status="'delivered'"),
+        delivery(status="'failed'"),
+    ],
     "stores_pk": ["insert into stores values ('results', gen_random_uuid())"],
 }
 ALLOWED = [
@@ -287,6 +357,14 @@ ALLOWED = [
     transferred(kind="'adjust'", amount="-5", reason="'why'"),
     transferred(kind="'refund'", run_id=RUN, reason="'why'"),
     "insert into tenants values ('a-b_c9', 'pro', now())",
+    "update budgets set day_spend = 1, month_spend = 1",
+    "update budgets set month_spend = 1",
+    "update allowances set used = 0",
+    endpoint(previous_secret="'p'", previous_until="now()"),
+    endpoint(disabled_at="now()", disabled_reason="'gone'", deleted_at="now()"),
+    delivery(),
+    delivery(webhook_id=RUN, event="'budget.low'", detail="'{}'"),
+    delivery(status="'failed'", next_at="null"),
     f"update findings set resolved_at = now(); {FOUND}",
 ]
 
@@ -368,6 +446,7 @@ async def test_a_fact_is_never_changed_nor_taken_away(owner: Session, table: str
 # ── grants ────────────────────────────────────────────────────────────────────────────────────────
 
 APP = {
+    "allowances": {"select", "insert", "update"},
     "api_keys": {"select", "insert", "update"},
     "budgets": {"select", "insert", "update"},
     "endings": {"select", "insert"},
@@ -378,13 +457,17 @@ APP = {
     "nodes": {"select", "insert", "update"},
     "run_events": {"select", "insert"},
     "runs": {"select"},
+    "spent_keys": {"select"},
     "stores": {"select", "insert"},
     "submissions": {"select", "insert"},
     "tenant_turns": {"select", "insert", "update"},
     "tenants": {"select", "insert", "update"},
     "transfers": {"select", "insert"},
     "usage_days": {"select", "insert", "update"},
+    "webhook_deliveries": {"select", "insert", "update"},
+    "webhooks": {"select", "insert", "update"},
 }
+AUDIT = {name: {"select"} for name in APP} | {"webhooks": set()}  # it holds what signs
 SEQUENCES: dict[str, set[str]] = {"node_leases_tenure_seq": set()}
 GRANTED = """
 select c.relname as name,
@@ -401,7 +484,7 @@ select c.relname as name,
     ("role", "granted"),
     [
         ("dpp_app", APP | SEQUENCES),
-        ("dpp_audit", {name: {"select"} for name in APP} | SEQUENCES),
+        ("dpp_audit", AUDIT | SEQUENCES),
     ],
 )
 async def test_a_role_has_the_grants_that_it_needs_and_no_other(

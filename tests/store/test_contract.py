@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.store.chronicle_contract import ChronicleContract
 from tests.store.contract import (
     BusyContract,
     CancelContract,
@@ -21,7 +22,10 @@ from tests.store.contract import (
     TenantContract,
     TransferContract,
 )
+from tests.store.key_contract import KeyContract
+from tests.store.receipt_contract import ReceiptContract, ServedContract, UsageContract
 from tests.store.resolve_contract import ResolveContract
+from tests.store.webhook_contract import WebhookContract
 from tests.store.worlds import FakeWorld, postgres_world
 
 if TYPE_CHECKING:
@@ -50,10 +54,16 @@ class Contract(
     QuarantineContract,
     LargeResultContract,
     FollowContract,
+    ChronicleContract,
     ReadContract,
     TenantContract,
+    KeyContract,
     TransferContract,
     ResolveContract,
+    ReceiptContract,
+    UsageContract,
+    ServedContract,
+    WebhookContract,
 ):
     """All of it."""
 

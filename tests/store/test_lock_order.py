@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from attrs import evolve
 
 from dpp.admission import Created
+from dpp.keys import Key
 from dpp.leases import NodeLease
 from dpp.money import Micros
 from dpp.runs import Status
 from dpp.settlement import LeaseLost, Settled
-from tests.store.examples import DOLLAR, end, submission
+from tests.store.examples import DOLLAR, end, new_key, submission
 from tests.store.sessions import holding, start
 from tests.store.steps import begin, claim, make_tenant, submit, take_lease
 from tests.store.verbs import ending, ending_lease, handing_back, submitting
@@ -25,10 +27,11 @@ from tests.store.verbs import ending, ending_lease, handing_back, submitting
 if TYPE_CHECKING:
     from dpp.claims import Claimed
     from dpp.store.postgres import PostgresStore
-    from tests.store.sessions import Sessions
+    from tests.store.sessions import Session, Sessions
 
 SETTLED = Settled(Status.COMPLETED, Micros(DOLLAR // 10))
 HOLD_BUDGET = "select from budgets where tenant_id = $1 for no key update"
+LOCK_ALLOWANCES = "select used from dpp.allowances order by allowance_id for update nowait"
 HOLD_RUN = "select from live_runs where run_id = $1 for no key update"
 
 
@@ -104,3 +107,50 @@ async def test_an_end_that_waits_for_one_budget_holds_none_that_comes_after(
 
     assert isinstance(answer, Created)
     assert answers == [SETTLED, SETTLED]
+
+
+async def test_an_allowance_is_touched_by_nobody_who_does_not_hold_its_tenants_budget(
+    judged: PostgresStore, sessions: Sessions, admin: Session
+) -> None:
+    """So two that meet in one, or in two the other way round, have met before, at the budget."""
+    await make_tenant(judged)
+    for key_id in ("a", "b"):
+        key = evolve(new_key(key_id, "acme"), spend_limit=Micros(3 * DOLLAR))
+        await judged.create_key(key, operator="ops")
+    lease = await take_lease(judged)
+    claimed = [await begin(judged, lease, key_id=key_id) for key_id in ("a", "b")]
+    intake, settler = await sessions.open(), await sessions.open()
+    batch = [submission(key_id=key_id) for key_id in ("b", "a")]
+
+    async with trio.open_nursery() as nursery:
+        async with holding(sessions, HOLD_BUDGET, "acme"):
+            submits = start(nursery, partial(intake.run, submitting(*batch)))
+            ends = start(nursery, partial(settler.run, ending(*map(end, claimed))))
+            await sessions.until_blocked(2)
+            free = await admin.fetch(LOCK_ALLOWANCES)
+        admitted, ended = await submits.result(), await ends.result()
+
+    assert [row["used"] for row in free] == [DOLLAR, DOLLAR]
+    assert [type(one) for one in admitted] == [Created, Created]
+    assert ended == [SETTLED, SETTLED]
+
+
+async def test_a_key_that_shares_an_allowance_is_made_while_that_is_spent(
+    judged: PostgresStore, sessions: Sessions
+) -> None:
+    """Its foreign key locks the row that a submit changes, and neither waits for the other."""
+    await make_tenant(judged)
+    key = evolve(new_key("a", "acme"), spend_limit=Micros(3 * DOLLAR))
+    await judged.create_key(key, operator="ops")
+    intake = await sessions.open()
+
+    async with trio.open_nursery() as nursery:
+        submit = submitting(submission(key_id="a"))
+        standing = await intake.start_and_stop(nursery, submit)
+        made = await judged.create_key(evolve(new_key("b", "acme"), caller="a"), operator="key:a")
+        await intake.go_on()
+        (answer,) = await standing.result()
+
+    assert isinstance(made, Key)
+    assert made.allowance is not None
+    assert isinstance(answer, Created)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
 import json
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -34,7 +35,16 @@ TENANTS = [f"t{n:02}" for n in range(20)]
 LEASE = UUID(int=1)
 GONE = UUID(int=2)  # a lease that has no row
 PAGE = 100
-BIG = {"submissions", "endings", "live_runs", "transfers", "run_events"}
+BIG = {
+    "submissions",
+    "endings",
+    "live_runs",
+    "transfers",
+    "run_events",
+    "webhook_deliveries",
+    "allowances",
+    "api_keys",
+}
 
 # Run n is of tenant n % 20. Ids rise with n. The last are live: queued, then working. The queues of
 # the second ten tenants are not due yet.
@@ -51,24 +61,34 @@ create function tenant(n bigint) returns text immutable language sql
   return 't' || lpad((n % 20)::text, 2, '0');
 insert into tenants select tenant(n), 'unlimited', now() from generate_series(0, 19) n;
 insert into tenant_turns select tenant_id from tenants;
-insert into budgets select tenant_id, 1000000, 0, 1000000, 0, 300000 from tenants;
+insert into budgets
+  select tenant_id, 1000000, 0, 1000000, 0, 300000, null, 0, current_date, 60000, 60000
+    from tenants;
+insert into allowances
+  select 'key' || n, tenant(n), 1000000, case when n < 20 then 60000 else 0 end
+    from generate_series(0, 19999) n;
 insert into api_keys
-  select 'key' || n, tenant(n), sha256('s'), '{{runs}}', now(), 'ops'
-    from generate_series(0, 1999) n;
+  select 'key' || n, tenant(n), sha256('s'), '{{runs}}', now(), 'ops', null, null, null, 'key' || n
+    from generate_series(0, 19999) n;
+insert into webhooks
+  select run(n), tenant(n), 'https://' || n || '.example/', '{{run.completed,budget.low}}', 's',
+         null, null, now()
+    from generate_series(0, 39) n;
 insert into nodes values ('node', now());
 insert into node_leases values ('{LEASE}', 'node', now() + interval '1 day');
 insert into submissions
   select tenant(n), n / 20 + 1, run(n), 10, 0, now(), now() + interval '1 day', 60, n % 10,
-         'echo', '1', '0/0/0', 'key0', 't', 'order-' || n, 'f', 'inputs', sha256('inputs')
+         'echo', '1', '0/0/0', 'key' || n % 20, 't', 'order-' || n, 'f', 'inputs', sha256('inputs'),
+         current_date, 'key' || n % 20, 30
     from generate_series(0, {ENDED + QUEUED + WORKING - 1}) n;
 insert into endings
   select run(n), tenant(n), 100000 + n / 20, 'COMPLETED', 'settle', 1, 9, 1, 0, false,
          run(n), now(), now(), null, null, sha256('r'), 'r'
     from generate_series(0, {ENDED - 1}) n;
 insert into live_runs (run_id, tenant_id, available_at, expires_at, max_cost, minimum_fee,
-                       timebox_s, priority, pack_type)
+                       timebox_s, priority, pack_type, budget_day, allowance_id)
   select run(n), tenant(n), now() + interval '1 hour' * (n % 20 / 10),
-         now() + interval '1 day', 10, 0, 60, n / 20 % 10, 'echo'
+         now() + interval '1 day', 10, 0, 60, n / 20 % 10, 'echo', current_date, 'key' || n % 20
     from generate_series({ENDED}, {ENDED + QUEUED + WORKING - 1}) n;
 update live_runs
    set lease_id = case when run_id < run({ENDED + QUEUED + WORKING // 2})
@@ -80,6 +100,9 @@ insert into transfers
     from generate_series(0, 19999) n;
 insert into run_events
   select run(n), 1, 1, tenant(n), 'progress', 0.5, null, null, now()
+    from generate_series(0, 49999) n;
+insert into webhook_deliveries (tenant_id, webhook_id, event, run_id, created_at, status)
+  select tenant(n), run(n % 40), 'run.completed', run(n), now(), 'delivered'
     from generate_series(0, 49999) n;
 """  # noqa: S608  # constants of this file
 
@@ -191,6 +214,12 @@ MAY_BE_READ_WHOLE = {
     for name in ("orphaned_runs", "overdue_runs", "requeue_runs", "write_endings", "audit_live")
 }
 
+LISTED: dict[str, Any] = {
+    "tenant_id": "t03",
+    "limit": 50,
+    "looked_max": 50,
+    **dict.fromkeys(("status", "pack_type", "created_after", "created_before")),
+}
 WINDOWS: dict[str, Any] = {"tenant_ids": ["t03"], "afters": [100], "untils": [200]}
 
 # query, its values, rows it must return, pages it may touch
@@ -223,6 +252,7 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
             "idempotency_keys": [f"order-{n}" for n in range(500)],
             "key_ids": [f"key{n}" for n in range(20)],
             "queued_max": 100,
+            "notified_ids": TENANTS,
         },
         20,
         6_000,
@@ -233,13 +263,30 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
     ("get_run", {"tenant_id": of(5), "run_id": run(5)}, 1, 30),
     ("find_run_by_key", {"tenant_id": of(5), "idempotency_key": "order-5"}, 1, 30),
     ("find_run_by_key", {"tenant_id": of(5), "idempotency_key": "order-6"}, 0, 10),
-    ("list_runs", {"tenant_id": "t03", "before": None, "limit": 50}, 50, 800),
-    ("list_runs", {"tenant_id": "t03", "before": run(ENDED // 2), "limit": 50}, 50, 800),
+    ("list_runs", LISTED | {"before": None}, 50, 800),
+    ("list_runs", LISTED | {"before": run(ENDED // 2)}, 50, 800),
     (
         "watched_runs",
         {"tenant_ids": [of(n) for n in LAST_ENDED], "run_ids": [run(n) for n in LAST_ENDED]},
         PAGE,
         2_000,
+    ),
+    (
+        "told_events",
+        {
+            "run_ids": [run(n) for n in range(PAGE)],
+            "epochs": [1] * PAGE,
+            "ns": [0] * PAGE,
+            "page": 100,
+        },
+        PAGE,
+        1_000,
+    ),
+    (
+        "read_chronicle",
+        {"tenant_id": of(5), "run_id": run(5), "epoch": 1, "n": 1, "page": 501},
+        1,
+        40,
     ),
     ("list_transfers", {"tenant_id": "t03", "before": 101_000, "limit": 50}, 50, 300),
     ("tenant_of_run", {"run_id": run(5)}, 1, 20),
@@ -249,8 +296,25 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
     ("audit_windows", WINDOWS | {"lasts": [200]}, 1, 700),
     ("audit_days", WINDOWS, 0, 20),
     ("audit_days", WINDOWS | {"afters": [100_000], "untils": [100_100]}, 1, 300),
+    ("audit_counted", WINDOWS, 1, 700),
+    ("audit_counted", WINDOWS | {"afters": [100_000], "untils": [100_100]}, 1, 1_000),
+    (
+        "audit_allowances",
+        {"allowance_ids": ["key1", "key5000"], "tenant_ids": [], "most": 1},
+        2,
+        40,
+    ),
     ("audit_live", {"tenant_ids": ["t03", "t04"]}, 2, 3_000),
     ("find_key", {"key_id": "key1234"}, 1, 10),
+    (
+        "list_keys",
+        {"tenant_id": "t03", "before_at": None, "before_id": None, "ended": False, "limit": 50},
+        50,
+        800,
+    ),
+    ("count_keys", {"tenant_id": "t03"}, 1, 1_000),
+    ("lock_keys", {"tenant_id": of(1234), "key_ids": ["key1234", "x"]}, 1, 20),
+    ("note_uses", {"key_ids": ["key1234", "key1235"], "ages_s": [1.0, 2.0]}, 2, 80),
     ("ask_cancel", {"tenant_id": of(ENDED), "run_id": run(ENDED)}, 1, 60),
     ("hand_back_lease", {"lease_id": GONE}, 1, 6_000),
     (
@@ -264,6 +328,24 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
         PAGE,
         4_000,
     ),
+    (
+        "rewrite_budget",
+        {
+            "tenant_id": "t03",
+            "was_there": True,
+            "deposited": 3,
+            "available": 1,
+            "held": 1,
+            "spent": 1,
+            "seq": 7,
+            "spend_day": date(2026, 3, 1),
+            "day_spend": 1,
+            "month_spend": 2,
+        },
+        1,
+        40,
+    ),
+    ("rewrite_allowance", {"tenant_id": "t03", "allowance_id": "key3", "used": 7}, 1, 40),
     (
         "write_endings",
         {

@@ -32,7 +32,7 @@ def submitting(
         batch=batch,
         wait=wait,
         plans=STORE_PLANS,
-        queue_ttl_s=LIMITS.queue_ttl_s,
+        terms=LIMITS.terms,
     )
 
 

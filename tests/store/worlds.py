@@ -16,6 +16,7 @@ from tests.store.examples import STORE_PLANS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+    from uuid import UUID
 
     from dpp.ports import Store
     from dpp.store.postgres import PostgresStore
@@ -35,6 +36,10 @@ class World(Protocol):
 
     async def advance(self, seconds: float) -> None:
         """Let that much time pass by the database's clock."""
+        ...
+
+    async def outlive(self, tenant_id: str, run_id: UUID) -> None:
+        """Let a run of the tenant's have been, and be past retention."""
         ...
 
     def held(self, tenant_id: str) -> AbstractAsyncContextManager[None]:
@@ -61,6 +66,14 @@ class PostgresWorld:
         name = await self.admin.fetchval("select current_database()")
         await self.admin.execute(f"alter database {name} set dpp.fake_now = '{self.now}'")
         await self.store.close()
+
+    async def outlive(self, tenant_id: str, run_id: UUID) -> None:
+        """Write what is kept of it, as the pruner's role would."""
+        insert = (
+            "insert into dpp.spent_keys (tenant_id, idempotency_key, run_id, fingerprint,"
+            " pruned_at) values ($1, $2, $3, '', dpp.now())"
+        )
+        await self.admin.fetch(insert, tenant_id, f"order-{run_id}", run_id)
 
     @asynccontextmanager
     async def held(self, tenant_id: str) -> AsyncIterator[None]:
@@ -106,6 +119,11 @@ class FakeWorld:
         """Set the clock on."""
         await trio.lowlevel.checkpoint()
         self.now += timedelta(seconds=seconds)
+
+    async def outlive(self, tenant_id: str, run_id: UUID) -> None:
+        """Write what is kept of it."""
+        await trio.lowlevel.checkpoint()
+        self.fake.rows.spent_keys[run_id] = tenant_id
 
     @asynccontextmanager
     async def held(self, tenant_id: str) -> AsyncIterator[None]:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from tests.conftest import serving_node
 from tests.node_client import Client, connected
 from tests.node_process import NodeProcess, new_name
 
 if TYPE_CHECKING:
     from tests.node_books import Books
 
+SERVERS = {"actor": "first_node", "hypercorn": "second_node"}
+
 NewTenant: TypeAlias = Callable[..., Awaitable[Client]]
 Untouched: TypeAlias = Callable[[Client], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def second_node() -> Iterator[NodeProcess]:
+    """Run a node whose public API is served by hypercorn."""
+    with serving_node(DPP_HTTP__SERVER="hypercorn") as node:
+        yield node
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def served_node(request: pytest.FixtureRequest) -> NodeProcess:
+    """Give a real node; each test of this folder is asked of either server."""
+    node: NodeProcess = request.getfixturevalue(SERVERS[request.param])
+    return node
 
 
 @pytest.fixture

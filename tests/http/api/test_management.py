@@ -12,6 +12,8 @@ from tests.http.api.conftest import NewTenant
 from tests.node_client import Client, name_of
 from tests.node_process import NodeProcess, new_name
 
+pytestmark = pytest.mark.parametrize("served_node", ["actor"], indirect=True, scope="session")
+
 PATHS = ["/admin/v1/tenants", "/admin/v1/audit", "/admin/v1/findings", "/admin/v1/nodes"]
 UNKNOWN = "018f0000-0000-7000-8000-000000000000"
 
@@ -119,13 +121,13 @@ async def test_suspended_tenant_reads_and_submits_again_after_it_is_resumed(
 def test_keys_are_made_shown_once_and_listed_without_their_secret(served_node: NodeProcess) -> None:
     name = new_name()
     served_node.tenant(name)
-    key = served_node.new_key(name, scopes=["runs:read"], lives_s=60)
+    key = served_node.new_key(name, scopes=["runs:read"], expires_in_s=60)
 
     listed = served_node.ask_admin("GET", f"/admin/v1/tenants/{name}/keys")
 
     assert key not in listed.text
-    assert [one["scopes"] for one in listed.json()["items"]][1] == ["runs:read"]
-    assert listed.json()["items"][1]["expires_at"] is not None
+    newest = listed.json()["items"][0]
+    assert (newest["scopes"], newest["expires_at"] is not None) == (["runs:read"], True)
 
 
 async def test_refunds_come_to_what_the_run_cost_and_no_more(
@@ -302,7 +304,7 @@ def test_audit_is_clean_and_names_each_invariant(served_node: NodeProcess) -> No
     audit = served_node.admin("GET", "/admin/v1/audit")
 
     assert (audit["ok"], audit["findings"]) == (True, [])
-    assert len(audit["invariants"]) == 11
+    assert len(audit["invariants"]) == 13
     assert all(not one["offenders"] and one["claim"] for one in audit["invariants"])
 
 

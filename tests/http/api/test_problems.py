@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from dpp.http.problems import TYPES
+from dpp.keyring import KEYS_MAX
 from tests.http.api.conftest import NewTenant, Untouched
 from tests.node_books import Books
 from tests.node_client import Client, send_raw, submission
@@ -18,7 +19,18 @@ from tests.node_process import NodeProcess
 
 UNKNOWN = "/v1/runs/018f0000-0000-7000-8000-000000000000"
 SET = "update dpp.tenants set {} = now() where tenant_id = $1 returning 1"
+PRUNED = """
+insert into dpp.spent_keys
+select $1, idempotency_key, gen_random_uuid(), fingerprint, now() from dpp.submissions
+ where tenant_id = $2 returning 1
+"""
+# The append-only triggers let nobody do this but a superuser who turns them off.
+LATE = (
+    "set session_replication_role = replica;"
+    "update dpp.submissions set result_days = -1 where run_id = '{}'"
+)
 JSON = {"Content-Type": "application/json"}
+WEBHOOK = {"url": "https://hooks.example.com/", "events": ["run.expired"]}
 REFUND = {"amount_usd": "0.03", "reference": "back", "reason": "a test"}
 
 
@@ -104,6 +116,22 @@ async def _(world: World) -> httpx.Response:
     return await world.acme.submit(max_cost_usd="10.000001")
 
 
+@provokes("spend-limit-exceeded", 402)
+async def _(world: World) -> httpx.Response:
+    capped = await world.new_tenant(plan="thrifty")
+    held = await capped.submit(max_cost_usd="0.02", inputs={"sleep_s": 5})
+    assert held.status_code == 201
+    return await capped.submit(max_cost_usd="0.02")
+
+
+@provokes("run-expired", 410)
+async def _(world: World) -> httpx.Response:
+    first, other = await world.new_tenant(), await world.new_tenant()
+    await first.submitted(idempotency_key="old")
+    await world.books.rows(PRUNED, other.name, first.name)
+    return await other.submit(idempotency_key="old")
+
+
 @provokes("forbidden", 403)
 async def _(world: World) -> httpx.Response:
     key = world.node.new_key(world.acme.name, scopes=["runs:read"])
@@ -161,7 +189,48 @@ async def _(world: World) -> httpx.Response:
 async def _(world: World) -> httpx.Response:
     other = await world.new_tenant()
     run = await other.submitted(inputs={"sleep_s": 600})
-    return world.admin(f"/{other.name}/refunds", {**REFUND, "run_id": run["run_id"]})
+    return await other.ask("GET", run["links"]["result"])
+
+
+@provokes("result-expired", 410)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    run = await other.ended((await other.submitted())["run_id"])
+    await world.books.execute(LATE.format(run["run_id"]))
+    return await other.ask("GET", run["links"]["result"])
+
+
+@provokes("range-not-satisfiable", 416)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    run = await other.ended((await other.submitted())["run_id"])
+    return await other.ask("GET", run["links"]["result"], headers={"Range": "bytes=99-"})
+
+
+@provokes("key-limit-reached", 409)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    for _n in range(KEYS_MAX - 1):
+        answer = await other.ask("POST", "/v1/keys", json={"scopes": ["runs:read"]})
+        assert answer.status_code == 201
+    return await other.ask("POST", "/v1/keys", json={"scopes": ["runs:read"]})
+
+
+@provokes("webhook-limit-reached", 409)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    for _ in range(20):
+        assert (await other.ask("POST", "/v1/webhooks", json=WEBHOOK)).status_code == 201
+    return await other.ask("POST", "/v1/webhooks", json=WEBHOOK)
+
+
+@provokes("webhook-disabled", 409)
+async def _(world: World) -> httpx.Response:
+    other = await world.new_tenant()
+    hook = (await other.ask("POST", "/v1/webhooks", json=WEBHOOK)).json()
+    path = f"/v1/webhooks/{hook['webhook_id']}"
+    assert (await other.ask("PATCH", path, json={"status": "disabled"})).status_code == 200
+    return await other.ask("POST", f"{path}/deliveries/{hook['webhook_id']}:replay")
 
 
 @provokes("payload-too-large", 413)
@@ -288,6 +357,7 @@ async def test_problem_has_its_type_status_and_members_and_nothing_is_written(
         ("pack-unknown", {"allowed": ["decision", "echo"]}),
         ("pack-not-allowed", {"allowed": ["echo"]}),
         ("quota-exceeded", {"violated-policies": ["read"]}),
+        ("webhook-limit-reached", {"webhooks_max": 20}),
     ],
 )
 async def test_members_say_what_a_client_needs_to_go_on(

@@ -128,7 +128,7 @@ async def test_revoked_key_opens_nothing_and_submits_nothing(
 async def test_key_that_lives_a_second_is_dead_after_it(
     acme: Client, served_node: NodeProcess
 ) -> None:
-    short = Client(acme.http, served_node.new_key(acme.name, lives_s=1))
+    short = Client(acme.http, served_node.new_key(acme.name, expires_in_s=1))
     first = await short.submit()
 
     async def refused() -> bool:

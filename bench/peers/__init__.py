@@ -1,0 +1,1 @@
+"""What a user would build instead, to measure beside DPP."""

@@ -1,0 +1,154 @@
+"""`POST /v1/runs` beside FastAPI + uvicorn + asyncpg with one money transaction a request.
+
+    python -m bench.submits [--requests N] [--connections N] [--rounds N] [--json]
+
+Both keep their rows in the same PostgreSQL (DPP's embedded one, durable by its defaults), answer
+the same client, and run in turn, round by round, so that whatever else the machine does hits both.
+Nothing executes the runs meanwhile: a node of DPP does, so its figures hold that work too unless
+`--queued` lets the runs wait. One tenant with all requests, then a hundred tenants.
+"""
+
+import argparse
+import asyncio  # noqa: TID251 - asyncpg needs it, and there is no node here
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+
+from bench.clients import Load, Request, put
+from bench.node import Served, serve
+from bench.peers import ledger_app
+
+PEER = "bench_peer"
+TENANTS = (1, 100)
+INPUTS = {"message": "a small request, as most are"}
+
+
+def posts(keys: list[str], run: str, *, queued: bool) -> Request:
+    """Return the requests: `keys` in turn, each with an idempotency key of its own."""
+    members: dict[str, Any] = {"pack_type": "echo", "inputs": INPUTS, "max_cost_usd": "0.01"}
+    if queued:  # they wait for tomorrow: only the submit is measured
+        members["run_at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()  # noqa: TID251
+    body = json.dumps(members).encode()
+
+    def request(n: int) -> bytes:
+        return (
+            b"POST /v1/runs HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer %b\r\nIdempotency-Key: %b-%d\r\nContent-Length: %d\r\n\r\n%b"
+        ) % (keys[n % len(keys)].encode(), run.encode(), n, len(body), body)
+
+    return request
+
+
+async def make_peer(host: str, keys: list[str]) -> None:
+    """Make the peer's database with a tenant a key, each with plenty."""
+    system = await asyncpg.connect(host=host, user="postgres", database="postgres")
+    await system.execute(f"create database {PEER}")
+    await system.close()
+    peer = await asyncpg.connect(host=host, user="postgres", database=PEER)
+    await peer.execute(ledger_app.SCHEMA)
+    rows = [(hashlib.sha256(key.encode()).digest(), f"t{n}") for n, key in enumerate(keys)]
+    await peer.executemany("insert into keys values ($1, $2)", rows)
+    await peer.executemany(
+        "insert into budgets values ($1, 1000000000000, 0)", [(name,) for _, name in rows]
+    )
+    await peer.close()
+
+
+@contextmanager
+def peer(served: Served, keys: list[str]) -> Iterator[str]:
+    """Run the peer on the node's PostgreSQL; returns its address."""
+    host = str(served.socket_dir)
+    asyncio.run(make_peer(host, keys))
+    dsn = f"postgresql:///{PEER}?host={host}&user=postgres"
+    command = [sys.executable, "-m", "uvicorn", "bench.peers.ledger_app:app", "--port", "18081"]
+    command += ["--log-level", "warning", "--no-access-log"]
+    child = subprocess.Popen(command, env={**os.environ, "PEER_DSN": dsn})
+    url = "http://127.0.0.1:18081"
+    try:
+        for _ in range(300):
+            try:
+                httpx.get(url, trust_env=False)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)  # noqa: TID251 - another process starts
+        yield url
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def told(load: Load) -> dict[str, Any]:
+    """Return the figures of one load."""
+    assert set(load.statuses) == {201}, load.statuses
+    ranked = sorted(load.took_s)
+    return {
+        "requests_per_s": round(load.rate),
+        "p50_ms": round(statistics.median(ranked) * 1000, 1),
+        "p95_ms": round(ranked[int(len(ranked) * 0.95)] * 1000, 1),
+    }
+
+
+def measure(*, requests: int, connections: int, rounds: int, queued: bool) -> list[dict[str, Any]]:
+    """Return a line for each number of tenants and server, the best of its rounds."""
+    lines = []
+    with serve() as served:
+        keys = [served.tenant(f"t{n}", "100000.00") for n in range(max(TENANTS))]
+        with peer(served, keys) as url:
+            for tenants in TENANTS:
+                best: dict[str, dict[str, Any]] = {}
+                for turn in range(rounds):
+                    for name, target in (("dpp", served.url), ("fastapi", url)):
+                        ask = posts(
+                            keys[:tenants], f"{tenants}-{turn}", queued=queued and name == "dpp"
+                        )
+                        figures = told(put(target, requests, connections, ask))
+                        print(f"{tenants} tenants, {name}: {figures}", file=sys.stderr)
+                        if figures["requests_per_s"] > best.get(name, {}).get("requests_per_s", 0):
+                            best[name] = figures
+                ratio = best["dpp"]["requests_per_s"] / best["fastapi"]["requests_per_s"]
+                lines.append({"tenants": tenants, **best, "ratio": round(ratio, 2)})
+        assert served.admin("GET", "/admin/v1/audit")["ok"], "the books do not hold"
+    return lines
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--requests", type=int, default=6000)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--queued", action="store_true", help="let DPP's runs wait for tomorrow")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    lines = measure(
+        requests=asked.requests,
+        connections=asked.connections,
+        rounds=asked.rounds,
+        queued=asked.queued,
+    )
+    if asked.json:
+        print(json.dumps(lines))
+        return 0
+    print(f"{'tenants':>8} {'DPP/s':>8} {'p95 ms':>8} {'FastAPI/s':>10} {'p95 ms':>8} {'ratio':>6}")
+    for line in lines:
+        one, other = line["dpp"], line["fastapi"]
+        print(
+            f"{line['tenants']:>8} {one['requests_per_s']:>8} {one['p95_ms']:>8}"
+            f" {other['requests_per_s']:>10} {other['p95_ms']:>8} {line['ratio']:>6}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
