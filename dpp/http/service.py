@@ -6,6 +6,8 @@ dependency in use (`readiness`).
 
 from typing import Final
 
+from attrs import asdict
+
 from dpp.http.answers import NO_STORE, Answer
 from dpp.http.problems import Problem
 from dpp.http.requests import Request
@@ -38,4 +40,5 @@ async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
         degraded=list(differing),
         differing={what: list(nodes) for what, nodes in differing.items()},
     )
-    return Answer(200 if ready else 503, encode(view), (NO_STORE,))
+    told = {name: value for name, value in asdict(view).items() if value}
+    return Answer(200 if ready else 503, encode(told), (NO_STORE,))

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 from msgspec import Meta
 
 from dpp.keyring import Rotated
@@ -428,8 +428,8 @@ class ReadyView:
 
     status: Literal["ready", "degraded", "not_ready"]
     services: dict[str, str]
-    degraded: list[str]
-    differing: dict[str, list[str]]
+    degraded: list[str] = field(factory=list)
+    differing: dict[str, list[str]] = field(factory=dict)
 
 
 def run_view(run: Run) -> RunView:

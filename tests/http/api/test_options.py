@@ -129,7 +129,7 @@ async def test_a_url_of_its_own_belongs_to_a_registered_origin(acme: Client, boo
     row = await books.value(
         "select webhook_url from dpp.submissions where tenant_id = $1", acme.name
     )
-    assert (run["status"], row) == ("QUEUED", "https://shop.example:443/order/1")
+    assert (run["status"], row) == ("QUEUED", "https://shop.example/order/1")
 
 
 # ── lists ─────────────────────────────────────────────────────────────────────────────────────────

@@ -168,6 +168,7 @@ async def answers_of_many_kinds(client: Client, poor: Client) -> dict[int, httpx
     asking = {"Origin": ORIGIN}
     etag = (await client.ask("GET", path)).headers["etag"]
     waiting = await client.submitted(inputs={"sleep_s": 600})
+    await client.until_status(waiting["run_id"], "PROCESSING")
     limited = [await poor.ask("GET", "/v1/budget", headers=asking) for _ in range(6)]
     assert run["status"] == "COMPLETED"
     return {
