@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -41,29 +41,33 @@ async def test_a_drain_that_is_killed_half_way_leaks_nothing(
     async with connected(node.url, key) as client:
         run_id = (await client.submitted(inputs=LONG))["run_id"]
 
-    for _ in range(ROUNDS):
-        await in_work(node, key, run_id)
+    for lost in range(ROUNDS):
+        await in_work(node, key, run_id, attempt=1 + lost)
         await drain_and_kill(node, load)
         await trio.to_thread.run_sync(node.start)
 
-    again = await in_work(node, key, run_id)
+    # It was in work at each kill: an attempt each, and one charge in the end.
+    await in_work(node, key, run_id, attempt=1 + ROUNDS)
     async with connected(node.url, key) as client:
         await client.cancel(run_id)
         ended = await client.ended(run_id)
     unknown = await load.replay(node.url)
     await load.check(node.url)
     print(f"{len(load.asked)} asked, {load.lost} lost, {unknown} unknown")
-    # It was in work at each kill: an attempt each, and one charge in the end.
-    assert again["attempt"] == 1 + ROUNDS
     assert (ended["status"], ended["cost"]["actual_usd"]) == ("CANCELED", "0.001")
     await books.judge()
     assert await trio.to_thread.run_sync(node.terminate) == 0
 
 
-async def in_work(node: NodeProcess, key: str, run_id: str) -> dict[str, Any]:
-    """Wait until the run is in work; returns it."""
+async def in_work(node: NodeProcess, key: str, run_id: str, *, attempt: int) -> None:
+    """Wait until this attempt of the run is in work: at first it is still the lost one's."""
     async with connected(node.url, key) as client:
-        return await client.until_status(run_id, "PROCESSING")
+
+        async def look() -> bool:
+            run = await client.run(run_id)
+            return (run["status"], run["attempt"]) == ("PROCESSING", attempt)
+
+        await until(look)
 
 
 async def drain_and_kill(node: NodeProcess, load: Load) -> None:
