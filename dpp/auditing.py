@@ -31,6 +31,8 @@ USAGE: Final = "09_usage_equals_endings"
 TOTALS: Final = "10_totals_conserve"
 SPEND: Final = "12_spend_equals_facts"
 ALLOWANCES: Final = "13_allowances_equal_facts"
+GUARDED: Final = "14_facts_are_guarded"
+KNOWN: Final = "15_budgets_have_tenants"
 PARTS: Final = ("deposited", "available", "held", "spent")
 ALERTS: Final = {LIVE_OR_ENDED: "no_receipt_audit"}  # the name that alerts on lost runs look for
 
@@ -48,6 +50,11 @@ class Offence:
     subject: str
     tenant_id: str | None
     offender: Row
+
+    @property
+    def is_of_run(self) -> bool:
+        """Say whether it is about a run, and not about sums."""
+        return "run_id" in self.offender
 
     @property
     def key(self) -> tuple[str, str]:

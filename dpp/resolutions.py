@@ -6,10 +6,12 @@ A finding is about a run, about a budget, or about an allowance.
     settle    ends it FAILED, at a cost within its reserve –
     void      ends it FAILED, at no cost                   –
     refold    –                                            the row is written anew from its facts
-    accept    what offends stays as it is: the same digest is not reported again
+    accept    what offends stays as it is: the same digest is not reported again; a live row that a
+              run which has ended still has goes
 
 Nothing is edited that was a fact: a run ends like any other, only that an operator may also end one
-that is set aside, or has lost its live row. One that has ended stays as it ended.
+that is set aside, or whose live row is lost or holds another amount than was submitted. One that
+has ended stays as it ended.
 """
 
 from typing import Final, TypeAlias
@@ -111,7 +113,10 @@ class Case:
 
 @frozen
 class EndRun:
-    """End the run FAILED; `is_lost`: its live row is put back first, to be ended like any other."""
+    """End the run FAILED; `is_lost`: its live row is put back first, to be ended like any other.
+
+    A row that holds another amount than was submitted is lost as well.
+    """
 
     cost: Micros
     is_lost: bool
@@ -135,9 +140,13 @@ class Recount:
 
 @frozen
 class Leave:
-    """Change nothing; None = nothing offends any more."""
+    """Change nothing; None = nothing offends any more.
+
+    `is_stray`: the run has ended, and the live row that it still has goes.
+    """
 
     offence: Offence | None
+    is_stray: bool = False
 
 
 Decision: TypeAlias = EndRun | Rewrite | Recount | Leave
@@ -194,13 +203,9 @@ def _end(cost: Micros, case: Case) -> EndRun | Unresolved:
         return Unfit("nobody submitted this run, so there is no reserve to resolve")
     if cost > run.max_cost:
         return CostTooHigh(run.max_cost)
-    if run.live is not None and run.live.max_cost != run.max_cost:
-        return Unfit(
-            "its live row holds another amount than was submitted: put the row right first"
-        )
     if budget is None or not _stands(budget) or budget.held < run.max_cost:
         return Unfit("the tenant's budget does not hold the run's reserve: refold that first")
-    return EndRun(cost, is_lost=run.live is None)
+    return EndRun(cost, is_lost=run.live is None or run.live.max_cost != run.max_cost)
 
 
 def _refold(case: Case) -> Rewrite | Recount | Unfit:
@@ -243,9 +248,11 @@ def _recount(case: Case) -> Recount | Unfit:
 
 def _accept(case: Case) -> Leave | Unfit:
     run = case.run
-    if run is not None and run.live is not None and run.live.quarantined:
+    if run is None or run.live is None:
+        return Leave(case.offence)
+    if run.ended is None and run.live.quarantined:
         return Unfit("the run is set aside and holds its reserve until it is settled or voided")
-    return Leave(case.offence)
+    return Leave(case.offence, is_stray=run.ended is not None)
 
 
 def _stands(budget: Parts) -> bool:
@@ -274,11 +281,11 @@ def evidence(asked: Resolving, decision: Decision) -> dict[str, object]:
         case Recount(old, used):
             kept = {"allowance_id": old.allowance_id, "spend_limit": old.limit}
             return told | kept | {"old": {"used": old.used}, "new": {"used": used}}
-        case Leave(None):
-            return told | {"digest": None}
-        case Leave(offence):
-            assert offence is not None
-            return told | {"digest": offence.digest, "offender": dict(offence.offender)}
+        case Leave(offence, is_stray):
+            left: dict[str, object] = {"live_row": "taken away"} if is_stray else {}
+            if offence is None:
+                return told | left | {"digest": None}
+            return told | left | {"digest": offence.digest, "offender": dict(offence.offender)}
 
 
 def shown(budget: Parts | None) -> dict[str, object] | None:

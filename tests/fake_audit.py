@@ -199,6 +199,16 @@ def allowances_equal_facts(rows: Rows) -> Offenders:
             }
 
 
+def nobody(_rows: Rows) -> Offenders:
+    """There is no database that could be told to let facts be changed."""
+    return iter(())
+
+
+def budgets_have_tenants(rows: Rows) -> Offenders:
+    for name in sorted(rows.budgets.keys() - rows.tenants.keys()):
+        yield {"tenant_id": name}
+
+
 INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "01_budgets_conserve": budgets_conserve,
     "02_budgets_equal_ledger": budgets_equal_ledger,
@@ -213,4 +223,6 @@ INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "11_refunds_within_cost": refunds_within_cost,
     "12_spend_equals_facts": spend_equals_facts,
     "13_allowances_equal_facts": allowances_equal_facts,
+    "14_facts_are_guarded": nobody,
+    "15_budgets_have_tenants": budgets_have_tenants,
 }

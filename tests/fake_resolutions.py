@@ -49,8 +49,9 @@ def resolve(rows: Rows, asked: Resolving, now: datetime) -> ResolveOutcome:
             )
         case Recount(old, used):
             rows.allowances[old.allowance_id] = evolve(old, used=used)
-        case Leave():
-            pass
+        case Leave(_, is_stray):
+            if is_stray:
+                del rows.live[UUID(finding.subject)]
         case refused:
             return refused
     done = evolve(finding, resolved_at=now, resolution=resolutions.evidence(asked, decided))

@@ -6,6 +6,8 @@ life reads everything, in the same small pages and with rests between them, and 
 is new. What seems wrong is looked at again under the tenant's budget lock before a finding is
 opened, which freezes the tenant's new submissions; its accepted runs go on. What is changed behind
 a mark `dpp audit` finds at once, and the auditor within a day: then it forgets, and begins anew.
+So a mark may count what is gone, where a hand took facts away and an operator refolded the budget:
+sums that an old mark finds wrong are added up anew from the first fact before anybody is called.
 """
 
 import random
@@ -44,16 +46,23 @@ class Auditor:
     _anew_at: float | None = field(default=None, init=False)
 
     async def step(self) -> None:
-        """Make one pass."""
+        """Make one pass; and a second one, where marks were doubted."""
         self._begin_anew()
+        if await self._pass():
+            await self._pass()
+
+    async def _pass(self) -> bool:
+        """Look at page after page; say whether a mark was doubted, and so forgotten."""
+        doubted = False
         while True:
             began_at = trio.current_time()
-            after = await self._look()
+            after, doubts = await self._look()
+            doubted = doubted or doubts
             took_s = trio.current_time() - began_at
             self._adapt(took_s)
             self._after = after or ""
             if after is None:
-                return
+                return doubted
             await trio.sleep(took_s * REST)
 
     def _begin_anew(self) -> None:
@@ -63,8 +72,8 @@ class Auditor:
             self.marks.clear()
             self._anew_at = now + ANEW_S
 
-    async def _look(self) -> str | None:
-        """Look at a page; return where the next one begins."""
+    async def _look(self) -> tuple[str | None, bool]:
+        """Look at a page; return where the next one begins, and whether a mark was doubted."""
         try:
             page = await self.store.audit_page(
                 self.marks, after=self._after, tenants_max=TENANTS_MAX, facts_max=self.facts_max
@@ -72,15 +81,21 @@ class Auditor:
         except StoreUnavailable:
             self.facts_max = FACTS_MIN  # it may have been too much for the time that it has
             raise
-        findings = page.findings_open
+        findings, doubted = page.findings_open, set[str]()
         for tenant_id, offences in by_tenant(page.offences):
-            mark = page.marks.get(tenant_id) or self.marks.get(tenant_id, Mark())
+            old = self.marks.get(tenant_id, Mark())
+            if old.was_at_end and not all(one.is_of_run for one in offences):
+                doubted.add(tenant_id)
+                continue
+            mark = page.marks.get(tenant_id, old)
             for finding in await self.store.open_findings(tenant_id, offences, mark):
                 findings += 1
                 tell(finding)
         metrics.findings_open.set(findings)
         self.marks.update(page.marks)  # last: after an outage the page is looked at once more
-        return page.after
+        for tenant_id in doubted:
+            del self.marks[tenant_id]
+        return page.after, bool(doubted)
 
     def _adapt(self, took_s: float) -> None:
         """Let the next page take about `PAGE_S`."""

@@ -45,6 +45,8 @@ OF_TENANTS = frozenset({
     auditing.TOTALS,
     auditing.SPEND,
     auditing.ALLOWANCES,
+    auditing.GUARDED,
+    auditing.KNOWN,
 })  # fmt: skip
 LAST = 2**63 - 1
 WHOLE_FACTS = 200_000  # that one statement looks through: a second or two of the five that it has
@@ -136,9 +138,7 @@ async def open_findings(
         marks = {tenant_id: mark}
         wanted: list[Window] = []
         reached: list[Account] = []
-        if any(
-            "run_id" not in one.offender for one in offences
-        ):  # its mark was at the end when the budget was judged
+        if not all(one.is_of_run for one in offences):  # judged with its mark at the end
             until = mark.seq if here.budget is None else max(mark.seq, here.budget.seq)
             wanted, reached = [Window(tenant_id, mark.seq, until, whole=True)], [here]
         asked = {one.key: finding_id for one, finding_id in zip(offences, finding_ids, strict=True)}
@@ -255,7 +255,7 @@ class Look:
         ]
 
     async def _judge_runs(self, connection: Connection, wanted: Sequence[Window]) -> list[Offence]:
-        runs = [one for one in self.earlier if "run_id" in one.offender]
+        runs = [one for one in self.earlier if one.is_of_run]
         if not wanted and not runs:
             return []
         rows = await of_runs().fetch(

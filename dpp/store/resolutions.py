@@ -186,8 +186,11 @@ async def carry_out(
                 used=used,
             )
             assert row is not None, "allowances are never deleted"
-        case Leave():
-            pass
+        case Leave(_, is_stray):
+            if is_stray:
+                await queries.drop_stray_run.fetch(
+                    connection, run_id=UUID(finding.subject), tenant_id=finding.tenant_id
+                )
 
 
 async def end_run(

@@ -80,6 +80,26 @@ async def test_a_broken_budget_is_told_once_and_freezes_its_tenant_alone(
     assert metrics.findings_open._value.get() == 1
 
 
+async def test_a_mark_that_counts_what_is_gone_calls_nobody(autojump_clock: MockClock) -> None:
+    """A hand took a fact away, and an operator wrote the budget anew from those that are left."""
+    store = await books("acme", "beta")
+    work = Auditor(store)
+    await work.step()
+    mark = work.marks["acme"]
+    assert mark.was_at_end
+    more = evolve(mark.sums, entries=mark.sums.entries + 1, deposited=mark.sums.deposited + 1)
+    work.marks["acme"] = evolve(mark, seq=mark.seq + 1, sums=more)
+    await store.submit_runs([asked() for _ in range(2)], wait=True)
+
+    with capture_logs() as lines:
+        await work.step()
+        await work.step()
+
+    assert alarms(lines) == []
+    assert await store.list_findings() == []
+    assert work.marks["acme"].sums.entries == mark.sums.entries + 2
+
+
 async def test_a_run_that_is_neither_is_what_alerts_look_for(autojump_clock: MockClock) -> None:
     store = await books()
     lost = next(iter(store.rows.live))

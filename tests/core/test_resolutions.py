@@ -54,6 +54,7 @@ LIVE = LiveRun(
     quarantined=False,
 )
 ASIDE = evolve(LIVE, quarantined=True)
+WRONG = evolve(ASIDE, max_cost=Micros(31))
 ENDED = EndedRun(UUID(int=3), Status.COMPLETED, Micros(7))
 OFFENCE = Offence("07_hashes_hold", str(RUN), "acme", {"run_id": str(RUN)})
 STATES = {  # (live, ended) → what voiding it comes to
@@ -62,6 +63,8 @@ STATES = {  # (live, ended) → what voiding it comes to
     (None, None): EndRun(Micros(0), is_lost=True),
     (None, ENDED): RunEnded(Status.COMPLETED, Micros(7)),
     (LIVE, ENDED): RunEnded(Status.COMPLETED, Micros(7)),
+    (ASIDE, ENDED): RunEnded(Status.COMPLETED, Micros(7)),
+    (WRONG, None): EndRun(Micros(0), is_lost=True),
 }
 
 
@@ -108,7 +111,6 @@ def test_to_settle_at_nothing_is_to_void() -> None:
     "case",
     [
         of_run(max_cost=None),
-        of_run(evolve(LIVE, max_cost=Micros(31))),
         evolve(of_run(), budget=None),
         evolve(of_run(), budget=evolve(BUDGET, held=29, available=61)),
         evolve(of_run(), budget=evolve(BUDGET, available=61)),
@@ -158,9 +160,12 @@ def test_what_no_refold_mends(case: Case) -> None:
 
 
 def test_anything_may_be_accepted_but_a_run_that_holds_its_reserve_aside() -> None:
-    for state in STATES:
-        decided = decide(Accept(), of_run(*state))
-        assert decided == Leave(OFFENCE) or (state[0] is ASIDE and isinstance(decided, Unfit))
+    for live, ended in STATES:
+        decided = decide(Accept(), of_run(live, ended))
+        if live is not None and live.quarantined and ended is None:
+            assert isinstance(decided, Unfit)
+        else:
+            assert decided == Leave(OFFENCE, is_stray=None not in (live, ended))
     assert decide(Accept(), of_budget()) == Leave(None)
 
 
@@ -181,6 +186,7 @@ def test_what_an_operator_ends_is_a_void_only_at_no_cost(cost: int, kind: str) -
         (Refold(), of_budget()),
         (Refold(), of_allowance(20)),
         (Accept(), of_run()),
+        (Accept(), of_run(ASIDE, ENDED)),
         (Accept(), of_budget()),
     ],
 )

@@ -142,6 +142,9 @@ CHECKS: dict[str, str] = {
                         where tgrelid = ('dpp.' || name)::regclass and tgenabled in ('O', 'A')
                           and tgtype & 2 = 2 and tgtype & event = event)
     """,
+    "every budget is a tenant's": """
+    select tenant_id from dpp.budgets except select tenant_id from dpp.tenants
+    """,
     "M8 nothing was told by an attempt that never was": """
     select e.run_id, max(e.lease_epoch) as told, max(r.lease_epoch) as now
       from dpp.run_events e

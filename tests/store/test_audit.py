@@ -430,9 +430,17 @@ BREAKS = [
     Break(
         "a guard that was taken down",
         "alter table dpp.transfers disable trigger transfers_append_only",
-        "",
+        "14",
         "M7 the guards",
         (("transfers", "transfers_subject"),),  # so that it gets a database of its own
+    ),
+    # 15: budgets have tenants; the auditor goes by tenants, and does not see that one is gone
+    Break(
+        "a tenant that is gone",
+        "delete from dpp.tenants where tenant_id = 'acme'",
+        "15",
+        "every budget is a tenant's",
+        (("transfers", "transfers_subject"),),
     ),
 ]
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from dpp.auditing import ALLOWANCES, EQUAL_LEDGER, LIVE_OR_ENDED, SPEND, Mark, offence
+from dpp.auditing import (
+    ALLOWANCES,
+    EQUAL_LEDGER,
+    GUARDED,
+    KNOWN,
+    LIVE_OR_ENDED,
+    SPEND,
+    Mark,
+    offence,
+)
 from dpp.metrics import findings_total
 from dpp.store import auditing
 from tests.store.steps import claim, create, end_one, make_tenant, settle, take_lease
@@ -114,7 +123,7 @@ async def whole(store: PostgresStore) -> set[tuple[tuple[str, str], str]]:
 
 async def agree(store: PostgresStore, looks: Looks, found: list[Offence]) -> None:
     """The looks find nothing that the whole audit does not, and something where it does."""
-    all_of_it = await whole(store)
+    all_of_it = {one for one in await whole(store) if one[0][0] not in {GUARDED, KNOWN}}
     assert {(one.key, one.digest) for one in found} <= all_of_it
     assert bool(found) == bool(all_of_it)
     opened = await looks.find(found)
@@ -282,7 +291,7 @@ class TestOnDatabaseOfItsOwn:
         found = await looks.look()
 
         await agree(store, looks, found)
-        if one.audit:
+        if one.audit[:2] not in {"", GUARDED[:2], KNOWN[:2]}:
             assert found
 
 

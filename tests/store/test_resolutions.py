@@ -15,7 +15,17 @@ from attrs import evolve
 from dpp.auditing import Mark, Parts
 from dpp.findings import Resolved, ResolvedAlready
 from dpp.money import Micros
-from dpp.resolutions import Accept, Refold, Remedy, RunEnded, Settle, Unfit, Void, shown
+from dpp.resolutions import (
+    Accept,
+    CostTooHigh,
+    Refold,
+    Remedy,
+    RunEnded,
+    Settle,
+    Unfit,
+    Void,
+    shown,
+)
 from dpp.runs import ErrorCode, Status
 from dpp.settlement import LeaseLost, Settled
 from dpp.spending import Spending
@@ -27,6 +37,7 @@ from tests.store.resolve_contract import HALF, is_frozen, resolving, set_aside
 from tests.store.sessions import start
 from tests.store.steps import (
     begin,
+    books_of,
     budget_of,
     claim,
     create,
@@ -81,6 +92,11 @@ async def found(store: PostgresStore, looks: Looks | None = None) -> list[Findin
     """Let an auditor look, and open what it finds."""
     looks = looks or Looks(store)
     return await looks.find(await looks.look())
+
+
+async def open_now(store: PostgresStore) -> list[Finding]:
+    """Return the findings that are open."""
+    return list(await store.list_findings())
 
 
 async def resolved(store: PostgresStore, finding: Finding, remedy: Remedy) -> Resolved:
@@ -270,6 +286,56 @@ async def test_a_run_that_is_neither_live_nor_ended_is_ended(
     assert not answer.frozen
     (row,) = await admin.fetch("select ending_id from dpp.endings")
     assert row["ending_id"] == finding.finding_id
+    assert await found(judged) == []
+
+
+async def test_a_live_row_that_came_back_after_the_end_goes_when_it_is_accepted(
+    judged: PostgresStore, admin: Session
+) -> None:
+    """It was claimed again, and what the database refused set it aside."""
+    await make_tenant(judged)
+    lease = await take_lease(judged)
+    claimed = await begin(judged, lease)
+    await admin.execute("create temp table kept as select * from dpp.live_runs")
+    await end_one(judged, claimed)
+    await admin.execute("insert into dpp.live_runs select * from kept")
+    assert await judged.quarantine_run(seen(claimed), {"why": "refused"})
+    before = await books_of(judged)
+    by_name = {one.invariant[:2]: one for one in [*await found(judged), *await open_now(judged)]}
+    assert set(by_name) == {"04", "wr"}
+
+    for finding in by_name.values():
+        for remedy in (Settle(HALF), Void()):
+            refused = await judged.resolve_finding(resolving(finding.finding_id, remedy))
+            assert refused == RunEnded(Status.COMPLETED, Micros(DOLLAR // 10))
+    answer = await resolved(judged, by_name["wr"], Accept())
+
+    assert answer.finding.resolution is not None
+    assert answer.finding.resolution["live_row"] == "taken away"
+    assert await admin.fetchval("select count(*) from dpp.live_runs") == 0
+    assert await books_of(judged) == before
+    assert not (await resolved(judged, by_name["04"], Accept())).frozen
+    assert await found(judged) == []
+
+
+async def test_a_live_row_that_holds_another_amount_is_put_right_and_ended(
+    judged: PostgresStore, admin: Session
+) -> None:
+    await make_tenant(judged)
+    claimed = await begin(judged, await take_lease(judged))
+    await admin.execute("update dpp.live_runs set max_cost = max_cost * 2")
+    assert await judged.quarantine_run(seen(claimed), {"why": "refused"})
+    (aside,) = await open_now(judged)
+    assert isinstance(
+        await judged.resolve_finding(resolving(aside.finding_id, Settle(Micros(DOLLAR + 1)))),
+        CostTooHigh,
+    )
+
+    await resolved(judged, aside, Settle(Micros(DOLLAR)))
+
+    assert await budget_of(judged) == (10 * DOLLAR, 9 * DOLLAR, 0, DOLLAR)
+    run = await read(judged, claimed.fence.run_id)
+    assert (run.status, run.lease_epoch) == (Status.FAILED, claimed.fence.lease_epoch)
     assert await found(judged) == []
 
 
