@@ -129,6 +129,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     # PostgreSQL, where the node runs it
     "postgres cannot be started": Advice("It is tried again.", "Look at memory and processes."),
     "postgres ended": Advice("It is started again; submissions are answered 503.", NOTHING),
+    "too few file descriptors": Advice(
+        "The node works, but takes fewer connections than http.connections_max.",
+        "Allow `wanted` of them (LimitNOFILE= of the unit, ulimit -Hn), or lower the setting.",
+    ),
     "postgres does not stop": Advice("It is told more firmly.", NOTHING),
     "disk full: postgres not started": Advice(
         "It is tried again; submissions are answered 503, nothing is lost.", "Free space there."

@@ -20,7 +20,7 @@ import trio
 from attrs import define, frozen
 
 from dpp import config as configuration
-from dpp import datadir, failpoints, logs, metrics, tls
+from dpp import datadir, descriptors, failpoints, logs, metrics, tls
 from dpp.actors.attempts import Attempts
 from dpp.actors.auditor import Auditor, auditor
 from dpp.actors.batches import Refusals
@@ -100,6 +100,7 @@ async def serve(config: Config, *, data_dir: Path, demo: bool = False) -> None:
     for warning in config.warnings:
         log.warning(warning)
     failpoints.arm(config.testing.failpoints)
+    descriptors.make_room(config.http.connections_max)
     with datadir.hold(data_dir, demo=demo) as held, bound(config) as sockets:
         token = config.management.token or datadir.admin_token(held.path)
         assert token is not None
