@@ -27,7 +27,7 @@ from dpp.store.postgres import PostgresStore, open_postgres
 from dpp.store.verbs import Limits
 from tests.cluster import Cluster, start_cluster
 from tests.node_books import Books, judge_now
-from tests.node_process import NodeProcess, node_process
+from tests.node_process import NodeProcess, copy_data, node_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -193,16 +193,31 @@ def serving_node(**settings: str) -> Iterator[NodeProcess]:
         assert node.terminate() == 0
 
 
+@pytest.fixture(scope="session")
+def stopped_node() -> Iterator[NodeProcess]:
+    """Give a node that has made its database, migrated it and drained: what others begin from."""
+    with node_process() as node:
+        node.start()
+        assert node.terminate() == 0
+        yield node
+
+
 @pytest.fixture
-def fresh_node() -> Iterator[StartNode]:
-    """Give a way to start nodes that this test may kill."""
+def fresh_node(stopped_node: NodeProcess) -> Iterator[StartNode]:
+    """Give a way to start nodes that this test may kill; one that it starts itself has no database.
+
+    To make a database takes most of a start.
+    """
     with ExitStack() as stack:
 
         def begin(
             config: str = "", env: Mapping[str, str] | None = None, *, start: bool = True
         ) -> NodeProcess:
             node = stack.enter_context(node_process(config, env))
-            return node.start() if start else node
+            if not start:
+                return node
+            copy_data(stopped_node, node)
+            return node.start()
 
         yield begin
 
