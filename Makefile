@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= $(shell expr $$(nproc) + 1)
 export PYTHON
 bin := .venv/bin
 
@@ -18,7 +19,7 @@ lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe 
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
-	@echo "make test    every test, one a core at once (JOBS=1: one); ARGS='-k intake' picks some"
+	@echo "make test    every test, one more at once than there are cores (JOBS=1: one); ARGS='-k intake' picks some"
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
 	@echo "make bench   runs a second, from batch submit to COMPLETED"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
@@ -38,7 +39,7 @@ demo: env
 
 test: env
 	@scripts/test-programs
-	@$(bin)/python -m pytest --numprocesses $(or $(JOBS),auto) --maxprocesses 8 --dist worksteal $(if $(REPORT),--junitxml='$(REPORT)') $(ARGS)
+	@$(bin)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(if $(REPORT),--junitxml='$(REPORT)') $(ARGS)
 
 lint: env
 	@REPORT='$(REPORT)' scripts/lint

@@ -18,6 +18,12 @@ JSON = {"Content-Type": "application/json"}
 GOOD = b'{"pack_type":"echo","inputs":{},"max_cost_usd":"0.01"}'
 
 
+@pytest.fixture(scope="session")
+def served_node(first_node: NodeProcess) -> NodeProcess:
+    """Give the default server: what is refused here is refused by what stands behind either."""
+    return first_node
+
+
 def shown(value: object) -> str:
     """Return a short name for a case."""
     text = ascii(value)
