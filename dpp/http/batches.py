@@ -26,7 +26,9 @@ from dpp.http.refusals import DROPPED, problem_of
 from dpp.http.requests import Request, read_body, too_large
 from dpp.http.services import Services
 from dpp.http.submissions import STOPPING, SUBMIT_WAIT_S, created_run
-from dpp.http.views import BatchAnswer, BatchRefusal, BatchRun, encode, run_view, written
+from dpp.http.views.batches import BatchAnswer, BatchRefusal, BatchRun
+from dpp.http.views.encoding import encode, written
+from dpp.http.views.runs import run_view
 from dpp.http.wire import is_key
 from dpp.logs import get_logger
 from dpp.packs.members import MORE

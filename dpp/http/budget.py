@@ -4,7 +4,8 @@ from dpp.http.answers import NO_STORE, Answer
 from dpp.http.problems import Problem
 from dpp.http.requests import Request, read_query
 from dpp.http.services import Services
-from dpp.http.views import budget_view, encode
+from dpp.http.views.books import budget_view
+from dpp.http.views.encoding import encode
 
 
 async def get_budget(services: Services, request: Request) -> Answer | Problem:

@@ -31,7 +31,8 @@ from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Request, read_query
 from dpp.http.runs import no_such_run, parse_run_id
 from dpp.http.services import Services
-from dpp.http.views import USD, ErrorView, StatusText, encode, error_view
+from dpp.http.views.encoding import USD, encode
+from dpp.http.views.runs import ErrorView, StatusText, error_view
 from dpp.money import ZERO, show
 from dpp.ports import Listening
 from dpp.pricing import InputError

@@ -18,13 +18,8 @@ from dpp.http.decoder import NotJson, decode_object
 from dpp.http.problems import Problem, invalid, over_quota, unauthorized
 from dpp.http.requests import Parameters, Request, Values, Whole, Words, read_body, read_query
 from dpp.http.services import Services
-from dpp.http.views import (
-    KeyList,
-    encode,
-    key_view,
-    made_key_view,
-    rotated_key_view,
-)
+from dpp.http.views.encoding import encode
+from dpp.http.views.keys import KeyList, key_view, made_key_view, rotated_key_view
 from dpp.http.wire import NewKeyRequest, RotateKeyRequest, read
 from dpp.keyring import (
     CallerDead,

@@ -6,7 +6,8 @@ from dpp.http.problems import Problem
 from dpp.http.refusals import problem_of
 from dpp.http.requests import Request, read_query
 from dpp.http.services import Bounds, Services
-from dpp.http.views import LimitsView, PackList, encode, pack_view
+from dpp.http.views.encoding import encode
+from dpp.http.views.packs import LimitsView, PackList, pack_view
 from dpp.money import AMOUNT_MAX, show
 from dpp.plans import Plan
 

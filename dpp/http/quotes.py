@@ -18,7 +18,8 @@ from dpp.http.problems import Problem
 from dpp.http.refusals import problem_of
 from dpp.http.requests import Request, read_body, read_query
 from dpp.http.services import Services
-from dpp.http.views import encode, quote_view
+from dpp.http.views.encoding import encode
+from dpp.http.views.packs import quote_view
 from dpp.ids import made_at
 from dpp.money import ZERO
 from dpp.plans import Plan

@@ -6,7 +6,8 @@ from dpp.http.problems import Problem
 from dpp.http.requests import Request, read_query
 from dpp.http.runs import no_such_run, parse_run_id
 from dpp.http.services import Services
-from dpp.http.views import encode, receipt_view
+from dpp.http.views.encoding import encode
+from dpp.http.views.receipts import receipt_view
 from dpp.receipts import Unresolved
 
 

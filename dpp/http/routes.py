@@ -32,24 +32,17 @@ from dpp.http.media import JSON, NDJSON
 from dpp.http.problems import Problem
 from dpp.http.requests import Parameters, Request, Whole
 from dpp.http.services import Bounds, Services
-from dpp.http.views import (
-    BatchAnswer,
-    BudgetView,
+from dpp.http.views.batches import BatchAnswer
+from dpp.http.views.books import BudgetView, TransferList
+from dpp.http.views.keys import KeyList, MadeKeyView, RotatedKeyView
+from dpp.http.views.packs import PackList, QuoteView
+from dpp.http.views.receipts import ReceiptView
+from dpp.http.views.runs import RunList, RunView
+from dpp.http.views.service import HealthView, ReadyView, ServiceView
+from dpp.http.views.usage import UsageView
+from dpp.http.views.webhooks import (
     DeliveryList,
     DeliveryView,
-    HealthView,
-    KeyList,
-    MadeKeyView,
-    PackList,
-    QuoteView,
-    ReadyView,
-    ReceiptView,
-    RotatedKeyView,
-    RunList,
-    RunView,
-    ServiceView,
-    TransferList,
-    UsageView,
     WebhookList,
     WebhookSecretView,
     WebhookView,

@@ -26,7 +26,8 @@ from dpp.http.requests import (
     read_query,
 )
 from dpp.http.services import Services
-from dpp.http.views import RunList, RunView, encode, run_view, written
+from dpp.http.views.encoding import encode, written
+from dpp.http.views.runs import RunList, RunView, run_view
 from dpp.http.wire import KEY_PATTERN
 from dpp.listings import RunFilter
 from dpp.logs import get_logger

@@ -12,7 +12,8 @@ from dpp.http.answers import NO_STORE, Answer
 from dpp.http.problems import Problem
 from dpp.http.requests import Request
 from dpp.http.services import Services
-from dpp.http.views import HealthView, ReadyView, ServiceView, encode
+from dpp.http.views.encoding import encode
+from dpp.http.views.service import HealthView, ReadyView, ServiceView
 from dpp.version import VERSION
 
 _ROOT: Final = encode(ServiceView("DPP API", VERSION, "running"))

@@ -20,7 +20,8 @@ from dpp.http.refusals import DROPPED, problem_of
 from dpp.http.requests import Request, read_body
 from dpp.http.runs import cost_headers, wait_for_end
 from dpp.http.services import Services
-from dpp.http.views import encode, run_view
+from dpp.http.views.encoding import encode
+from dpp.http.views.runs import run_view
 from dpp.logs import get_logger
 from dpp.runs import TERMINAL, Run, Status
 

@@ -19,7 +19,8 @@ from dpp.http.media import CSV, JSON, preferred
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Parameters, Request, Values, Whole, Words, read_query
 from dpp.http.services import Services
-from dpp.http.views import TransferList, TransferView, encode, transfer_view
+from dpp.http.views.books import TransferList, TransferView, transfer_view
+from dpp.http.views.encoding import encode
 from dpp.ledger import Entry
 from dpp.pricing import InputError
 

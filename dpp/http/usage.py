@@ -12,7 +12,8 @@ from dpp.http.answers import NO_STORE, Answer
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Day, Parameters, Request, read_query
 from dpp.http.services import Services
-from dpp.http.views import encode, usage_view
+from dpp.http.views.encoding import encode
+from dpp.http.views.usage import usage_view
 from dpp.pricing import InputError
 from dpp.usage import DAYS_MAX
 

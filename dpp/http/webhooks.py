@@ -18,11 +18,11 @@ from dpp.http.decoder import NotJson, decode_object
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Parameters, Request, Values, Whole, Words, read_body, read_query
 from dpp.http.services import Services
-from dpp.http.views import (
+from dpp.http.views.encoding import encode
+from dpp.http.views.webhooks import (
     DeliveryList,
     WebhookList,
     delivery_view,
-    encode,
     webhook_secret_view,
     webhook_view,
 )

@@ -21,7 +21,7 @@ from dpp.http.media import JSON, refuse_content
 from dpp.http.pages import problem_answer, respond
 from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Parameters, Values, Whole, Words, read_values
-from dpp.http.views import encode
+from dpp.http.views.encoding import encode
 from dpp.http.wire import read
 from dpp.logs import get_logger
 from dpp.plans import Plans

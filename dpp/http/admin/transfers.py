@@ -15,7 +15,7 @@ from dpp.http.admin.tenants import record
 from dpp.http.admin.views import BookedView, OwnedRunView
 from dpp.http.admin.wire import AdjustBody, RefundBody, TransferBody
 from dpp.http.problems import Problem
-from dpp.http.views import budget_view
+from dpp.http.views.books import budget_view
 from dpp.ledger import (
     Kind,
     NoSuchRun,

@@ -8,8 +8,8 @@ from uuid import UUID
 from attrs import asdict, frozen
 
 from dpp.findings import Audit, Finding
-from dpp.http.views import BudgetView, budget_view
-from dpp.http.views import key_view as tenants_key_view
+from dpp.http.views.books import BudgetView, budget_view
+from dpp.http.views.keys import key_view as tenants_key_view
 from dpp.keys import Key
 from dpp.leases import Node
 from dpp.tenants import Tenant

@@ -19,7 +19,8 @@ from dpp.http.problems import Problem
 from dpp.http.requests import Request
 from dpp.http.routes import Route
 from dpp.http.services import Bounds, Services
-from dpp.http.views import BatchRefusal, BatchRun, ProblemView
+from dpp.http.views.batches import BatchRefusal, BatchRun
+from dpp.http.views.problems import ProblemView
 from dpp.version import VERSION
 
 Json: TypeAlias = dict[str, Any]

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from msgspec import Meta
 
 from dpp.http.openapi.examples import DELIVERY_ID, RESULT_SHA256, RUN_ID, WEBHOOK_ID
-from dpp.http.views import SCHEMAS
+from dpp.http.views.encoding import SCHEMAS
 from dpp.webhooks import BUDGET_LOW, EVENTS, RUN_EVENTS, Due, EndedRun, headers, payload
 
 Json: TypeAlias = dict[str, Any]

@@ -11,43 +11,21 @@ import msgspec
 from attrs import asdict, evolve
 
 from dpp.http.problems import Problem, document, invalid
-from dpp.http.views import (
-    BatchAnswer,
-    BatchRefusal,
-    BatchRun,
-    BudgetView,
-    CostView,
+from dpp.http.views.batches import BatchAnswer, BatchRefusal, BatchRun
+from dpp.http.views.books import BudgetView, TransferList, TransferView
+from dpp.http.views.encoding import encode
+from dpp.http.views.keys import KeyList, KeyView, MadeKeyView, RotatedKeyView
+from dpp.http.views.packs import ExpectedView, LimitsView, PackList, PackView, PriceView, QuoteView
+from dpp.http.views.receipts import ReceiptView, TransferNames
+from dpp.http.views.runs import CostView, ErrorView, Links, ProgressView, RunList, RunView
+from dpp.http.views.service import HealthView, ReadyView, ServiceView
+from dpp.http.views.usage import UsageDayView, UsageTotals, UsageView
+from dpp.http.views.webhooks import (
     DeliveryList,
     DeliveryView,
-    ErrorView,
-    ExpectedView,
-    HealthView,
-    KeyList,
-    KeyView,
-    LimitsView,
-    Links,
-    MadeKeyView,
-    PackList,
-    PackView,
-    PriceView,
-    ProgressView,
-    QuoteView,
-    ReadyView,
-    ReceiptView,
-    RotatedKeyView,
-    RunList,
-    RunView,
-    ServiceView,
-    TransferList,
-    TransferNames,
-    TransferView,
-    UsageDayView,
-    UsageTotals,
-    UsageView,
     WebhookList,
     WebhookSecretView,
     WebhookView,
-    encode,
 )
 from dpp.pricing import FeeRule, InputError, policy_text
 from dpp.version import VERSION

@@ -11,7 +11,7 @@ from dpp.http.problems import TYPES
 from dpp.http.requests import Kind
 from dpp.http.routes import Route
 from dpp.http.services import Bounds
-from dpp.http.views import SCHEMAS
+from dpp.http.views.encoding import SCHEMAS
 
 Json: TypeAlias = dict[str, Any]
 

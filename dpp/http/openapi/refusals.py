@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from dpp.http.openapi.examples import OTHER_RUN_ID, RUN_ID, Named, refused
 from dpp.http.problems import TYPES, Problem
-from dpp.http.views import SCHEMAS
+from dpp.http.views.encoding import SCHEMAS
 
 Json: TypeAlias = dict[str, Any]
 

@@ -11,7 +11,7 @@ from dpp import moments
 from dpp.http.keys import KEY_ID
 from dpp.http.requests import Day, Kind, Moment, Words
 from dpp.http.services import Bounds
-from dpp.http.views import SCHEMAS
+from dpp.http.views.encoding import SCHEMAS
 from dpp.http.wire import REQUEST_TYPES
 from dpp.keys import SCOPES
 

@@ -19,7 +19,7 @@ from dpp.http.openapi.notes import LINKS, NOTES, PARAMETERS, STATUSES
 from dpp.http.openapi.operations import EVENT_TYPES
 from dpp.http.problems import TYPES
 from dpp.http.routes import ROUTES, Route
-from dpp.http.views import SCHEMAS
+from dpp.http.views.encoding import SCHEMAS
 from dpp.webhooks import EVENTS, payload
 from tests import described
 from tests.node_client import Client, submission
