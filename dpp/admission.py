@@ -15,8 +15,8 @@ from uuid import UUID
 
 from attrs import evolve, field, frozen
 
+from dpp.egress import origin
 from dpp.money import Micros
-from dpp.origins import origin
 from dpp.plans import WINDOW_S, Plan, Plans
 from dpp.pricing import Appraisal, Appraised, InputError, InputsInvalid, PackUnknown
 from dpp.spending import Allowance, Spending, SpendLimited, over

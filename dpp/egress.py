@@ -95,6 +95,12 @@ class Target:
         return f"{self.scheme}://{self.netloc}{self.path}"
 
     @property
+    def origin(self) -> str:
+        """Return scheme, host and port; the port always."""
+        host = f"[{self.host}]" if isinstance(self.address, IPv6Address) else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Say whether it names this machine by its URL alone."""
         if self.address is not None:
@@ -102,8 +108,8 @@ class Target:
         return self.host == "localhost" or self.host.endswith(".localhost")
 
 
-def read(url: str, rules: Rules) -> Target | Refused:
-    """Take a URL apart and judge what can be judged without resolving its name."""
+def take_apart(url: str) -> Target | Refused:
+    """Take a URL apart, wherever it leads."""
     split = _split(url)
     if isinstance(split, Refused):
         return split
@@ -113,17 +119,31 @@ def read(url: str, rules: Rules) -> Target | Refused:
     name, address = host
     port = split.port or SCHEMES[split.scheme]
     path = (split.path or "/") + (f"?{split.query}" if split.query else "")
-    target = Target(split.scheme, name, port, path, address)
+    return Target(split.scheme, name, port, path, address)
+
+
+def origin(url: str) -> str | None:
+    """Return scheme, host and port, as RFC 6454 compares them; None = it is no such URL."""
+    target = take_apart(url)
+    return None if isinstance(target, Refused) else target.origin
+
+
+def read(url: str, rules: Rules) -> Target | Refused:
+    """Take a URL apart and judge what can be judged without resolving its name."""
+    target = take_apart(url)
+    if isinstance(target, Refused):
+        return target
     if target.is_loopback and rules.allow_loopback:
-        return Refused("must not be this node itself") if port in rules.own_ports else target
+        own = target.port in rules.own_ports
+        return Refused("must not be this node itself") if own else target
     if target.scheme != "https":
         return Refused("must start with https://")
-    if port not in rules.ports:
+    if target.port not in rules.ports:
         allowed = ", ".join(str(one) for one in sorted(rules.ports))
         return Refused(f"must have a port of these: {allowed}")
-    if address is not None and not is_public(address):
+    if target.address is not None and not is_public(target.address):
         return Refused("must be a public address")
-    if address is None and _is_inside(name):
+    if target.address is None and _is_inside(target.host):
         return Refused("must be a public name")
     return target
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from attrs import define, field
 
-from dpp.origins import origin
+from dpp.egress import origin
 from dpp.webhooks import (
     ATTEMPTS_MAX,
     BUDGET_LOW,

@@ -13,8 +13,8 @@ from cattrs.errors import BaseValidationError
 from msgspec import Meta
 
 from dpp import moments, money
+from dpp.egress import URL_MAX, origin
 from dpp.keys import LIVES_MAX_S, OVERLAP_MAX_S, SCOPES
-from dpp.origins import origin
 from dpp.packs.members import first_errors, member_errors
 from dpp.packs.strict import Check, Wrong, make_converter
 from dpp.pricing import InputError
@@ -22,7 +22,6 @@ from dpp.pricing import InputError
 Body = TypeVar("Body")
 
 PAIRS_MAX, NAME_MAX, TEXT_MAX = 16, 64, 512  # of metadata: an order's names, not its contents
-URL_MAX: Final = 2048  # what servers and proxies take
 NOT_A_MEMBER: Final = "is not a member of this request"
 # More than 0, at most 1,000,000.
 MONEY_PATTERN: Final = r"^([1-9][0-9]{0,5}(\.[0-9]{1,6})?|0\.(?!0+$)[0-9]{1,6}|1000000(\.0{1,6})?)$"
@@ -51,7 +50,7 @@ def _metadata(value: object) -> None:
 
 
 def _web(text: str) -> None:
-    if not text.startswith(("https://", "http://")) or origin(text) is None:
+    if origin(text) is None:
         raise Wrong("must be an https URL")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from dpp import admission
 from dpp.admission import Account, Admission, Books, Busy, Created, Earlier, Submission, Terms
+from dpp.egress import origin
 from dpp.money import Micros
-from dpp.origins import origin
 from dpp.plans import WINDOW_S, Plans
 from dpp.spending import Allowance, Spending
 from dpp.store.connections import Connection

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpp import egress
-from dpp.egress import Refused, Rules, Target, is_own, is_public, read, unwrapped, vet
+from dpp.egress import Refused, Rules, Target, is_own, is_public, origin, read, unwrapped, vet
 
 RULES = Rules()
 DEV = Rules(allow_loopback=True, own_ports=frozenset({8080, 9090}))
@@ -229,3 +229,20 @@ def test_any_text_is_judged_and_what_passes_is_plain(text: str) -> None:
             assert target.url.isprintable()
             assert " " not in target.url
             assert target.port == 443
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://hooks.example.com/a?b=c", "https://hooks.example.com:443"),
+        ("HTTPS://Hooks.Example.COM:8443", "https://hooks.example.com:8443"),
+        ("https://bücher.example/", "https://xn--bcher-kva.example:443"),
+        ("http://[::1]:9000/x", "http://[::1]:9000"),
+        ("ftp://hooks.example.com/", None),
+        ("https://user@hooks.example.com/", None),
+        ("https://hooks.example.com\\@evil.example/", None),
+        ("hooks.example.com", None),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, expected: str | None) -> None:
+    assert origin(url) == expected
