@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 
 from tests import described
+from tests.node_process import NO_TLS
 
 T = TypeVar("T")
 
@@ -130,7 +131,7 @@ async def connected(url: str, key: str | None = None, name: str = "") -> AsyncIt
     """Open connections to a node, as many at once as are asked for."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     async with httpx.AsyncClient(
-        base_url=url, timeout=ANSWER_S, trust_env=False, limits=limits
+        base_url=url, timeout=ANSWER_S, trust_env=False, limits=limits, verify=NO_TLS
     ) as http:
         yield Client(http, key, name)
 

@@ -27,6 +27,7 @@ from dpp.store.bridge import Bridge
 from tests.cluster import Cluster
 from tests.fault.faults import PROCESSES, WIRES, Fault
 from tests.fault.fleet import LEASE_S, REAPER_S, TIMEBOX_S, Fleet, Member
+from tests.node_process import NO_TLS
 
 QUIET_S = (0.2, 1.2)  # between two faults of a strand
 TRIES = 4  # of a fault that found nothing to hit, before its turn is over
@@ -136,7 +137,7 @@ class Storm:
     async def count(self, member: Member) -> None:
         """Remember what a node has counted so far: it may be gone soon."""
         with suppress(httpx.TransportError):
-            async with httpx.AsyncClient(timeout=COUNT_S, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=COUNT_S, trust_env=False, verify=NO_TLS) as client:
                 text = (await client.get(f"{member.node.management_url}/metrics")).text
             life = self.lives[member.node.pid] = Counter()
             for name, label, value in COUNTED.findall(text):

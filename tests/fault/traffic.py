@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from tests.fault.fleet import Fleet
 from tests.node.load import KINDS, Kind, Load, micros
 from tests.node_client import until
-from tests.node_process import NodeProcess
+from tests.node_process import NO_TLS, NodeProcess
 
 PAUSE_S = (0.1, 0.5)  # between two postings
 POSTING_S = 20.0  # a node insists for 10 s itself
@@ -125,7 +125,9 @@ class Operator:
         """Ask any node for it; False = no definite answer."""
         node = self.dice.choice(self.fleet.members).node
         try:
-            async with httpx.AsyncClient(timeout=POSTING_S, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                timeout=POSTING_S, trust_env=False, verify=NO_TLS
+            ) as client:
                 answer = await client.post(
                     f"{node.management_url}/admin/v1/tenants/{posting.tenant}/{posting.kind}s",
                     json=posting.body,

@@ -29,7 +29,7 @@ from attrs import define, field
 from tests.fuzz.cases import Keys
 from tests.fuzz.client import Crew, Tally, numbers
 from tests.node_books import judge_now
-from tests.node_process import NodeProcess, node_process
+from tests.node_process import NO_TLS, NodeProcess, node_process
 
 THREADS = 12  # connections at once
 GROWTH_MAX = 50 << 20
@@ -162,7 +162,7 @@ def judged(node: NodeProcess, watch: Watch, tally: Tally, books: dict[str, int])
         judge_now(node)
     except AssertionError as error:
         wrong.append(f"the books: {error}")
-    health = httpx.get(f"{node.url}/health", trust_env=False, timeout=10)
+    health = httpx.get(f"{node.url}/health", trust_env=False, timeout=10, verify=NO_TLS)
     if health.status_code != httpx.codes.OK:
         wrong.append(f"/health answers {health.status_code}")
     return wrong

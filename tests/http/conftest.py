@@ -38,6 +38,7 @@ from dpp.tenants import NewTenant
 from tests.conftest import PLANS
 from tests.fake_blobs import FakeBlobs
 from tests.http.server import listening
+from tests.node_process import NO_TLS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -150,7 +151,9 @@ async def serving(
             taking_in.start_soon(keep_lanes, "intake", desk, admit, _give_up)
             async with (
                 listening(app, refusing=app.refuse, make=make) as server,
-                httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as http,
+                httpx.AsyncClient(
+                    base_url=server.url, timeout=30, trust_env=False, verify=NO_TLS
+                ) as http,
             ):
                 yield Api(server, services, store, http, blobs)
         upkeep.cancel_scope.cancel()

@@ -24,6 +24,7 @@ from tests.fake_blobs import FakeBlobs
 from tests.http.server import Wire, get, request
 from tests.http.test_bad_http import REFUSED
 from tests.http.test_connection import drip
+from tests.node_process import NO_TLS
 from tests.store.examples import DOLLAR
 from tests.store.steps import make_tenant, settle
 
@@ -70,7 +71,9 @@ async def admin(store: PostgresStore) -> AsyncIterator[Admin]:
             serve = partial(management.serve, app, sockets, handlers, stopping)
             (address,) = await handlers.start(serve)
             url = "http://{}:{}".format(*address)
-            async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=url, timeout=30, trust_env=False, verify=NO_TLS
+            ) as http:
                 yield Admin(address, http, stopping)
             stopping.set()
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.http.api.conftest import NewTenant
 from tests.node_client import Client
-from tests.node_process import NodeProcess
+from tests.node_process import NO_TLS, NodeProcess
 
 ORIGIN = "https://app.example.com"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -204,7 +204,9 @@ async def test_connection_is_kept_for_the_next_request(
     served_node: NodeProcess, shared: Client
 ) -> None:
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(base_url=served_node.url, trust_env=False, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=served_node.url, trust_env=False, verify=NO_TLS, limits=limits
+    ) as http:
         one = Client(http, shared.key)
         answers = [await one.ask("GET", "/v1/budget") for _ in range(20)]
         refused = [await one.ask("GET", "/v1/none") for _ in range(20)]

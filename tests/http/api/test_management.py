@@ -10,7 +10,7 @@ import pytest
 
 from tests.http.api.conftest import NewTenant
 from tests.node_client import Client, name_of
-from tests.node_process import NodeProcess, new_name
+from tests.node_process import NO_TLS, NodeProcess, new_name
 
 pytestmark = pytest.mark.parametrize("served_node", ["actor"], indirect=True, scope="session")
 
@@ -22,7 +22,12 @@ def ask(node: NodeProcess, path: str, token: str | None, method: str = "GET") ->
     """Ask the management listener with any token."""
     headers = {} if token is None else {"Authorization": token}
     return httpx.request(
-        method, node.management_url + path, headers=headers, trust_env=False, timeout=30
+        method,
+        node.management_url + path,
+        headers=headers,
+        trust_env=False,
+        timeout=30,
+        verify=NO_TLS,
     )
 
 
@@ -344,6 +349,7 @@ def test_bodies_are_read_as_strictly_as_on_the_public_side(
         content=content,
         headers=headers,
         trust_env=False,
+        verify=NO_TLS,
     )
 
     assert (answer.status_code, name_of(answer.json())) == (status, name)

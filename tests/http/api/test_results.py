@@ -15,7 +15,7 @@ from attrs import frozen
 from tests.http.api.conftest import NewTenant, Untouched
 from tests.node_books import Books
 from tests.node_client import Client, send_raw
-from tests.node_process import NodeProcess, new_name
+from tests.node_process import NO_TLS, NodeProcess, new_name
 
 LARGE = 700_001  # bytes of a message: over inline_max_bytes, and three pieces of an answer
 # The append-only triggers let nobody do this but a superuser who turns them off.
@@ -178,7 +178,9 @@ async def test_large_result_is_not_inline_and_its_link_leads_to_it(acme: Client)
 async def test_connection_goes_on_after_a_large_result(served_node: NodeProcess) -> None:
     """Its length frames it: the next answer on the connection begins where it ends."""
     key = served_node.tenant(new_name())
-    async with httpx.AsyncClient(base_url=served_node.url, trust_env=False, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=served_node.url, trust_env=False, verify=NO_TLS, timeout=60
+    ) as http:
         client = Client(http, key)
         made = await completed(client, "x" * LARGE)
     head = f"Host: dpp\r\nAuthorization: Bearer {key}\r\n"
