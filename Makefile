@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests wait more than they compute.
 JOBS ?= $(shell expr $$(nproc) + 1)
 export PYTHON
 bin := .venv/bin
@@ -15,13 +16,15 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test lint bench bench-frozen bench-failpoints bench-waiters chaos sim fuzz mutants lock schema env clean
+.PHONY: help demo test lint bench bench-throughput bench-submits bench-audit bench-frozen bench-failpoints bench-waiters chaos sim fuzz mutants lock schema env clean
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
 	@echo "make test    every test, one more at once than there are cores (JOBS=1: one); ARGS='-k intake' picks some"
 	@echo "make lint    ruff, mypy, flake8-async, import-linter"
-	@echo "make bench   runs a second, from batch submit to COMPLETED"
+	@echo "make bench   runs a second, from batch submit to COMPLETED; and single submits, beside a peer"
+	@echo "make bench-throughput, bench-submits   one of the two, with ARGS"
+	@echo "make bench-audit   seconds a million transfers, of the whole audit and of one look"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
 	@echo "make bench-failpoints   what inert failpoints cost a run"
 	@echo "make bench-waiters   what held clients cost, and how soon they hear of an end"
@@ -45,7 +48,17 @@ lint: env
 	@REPORT='$(REPORT)' scripts/lint
 
 bench: env
+	@$(bin)/python -m bench.throughput
+	@$(bin)/python -m bench.submits
+
+bench-throughput: env
 	@$(bin)/python -m bench.throughput $(ARGS)
+
+bench-submits: env
+	@$(bin)/python -m bench.submits $(ARGS)
+
+bench-audit: env
+	@$(bin)/python -m bench.audit $(ARGS)
 
 bench-frozen: env
 	@$(bin)/python -m bench.frozen $(ARGS)
