@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 import trio
 from attrs import define, field
+from standardwebhooks import Webhook as Signer
 from trio.testing import MockClock
 
 from dpp import failpoints, metrics
@@ -37,6 +38,8 @@ from tests.fake_webhooks import DeliveryRow
 from tests.store.examples import run_id
 
 URL = "https://hooks.example.com/"
+SECRET = b"s" * 32
+HOUR_S = 3_600
 LONG_S = 5 * HOLD_S  # longer than anything that could still come
 SOON_S = 2 * IDLE_S  # a poll, and what it starts
 
@@ -88,7 +91,7 @@ class Scene:
             tenant_id=tenant_id,
             url=url,
             events=RUN_EVENTS,
-            secret=b"s" * 32,
+            secret=SECRET,
         )
         made = await self.store.create_webhook(new)
         assert isinstance(made, Webhook)
@@ -217,6 +220,13 @@ async def test_each_attempt_is_signed_at_its_own_time(autojump_clock: MockClock)
         assert len({sent.headers["webhook-signature"] for sent in one.sent}) == 2
 
 
+def signature(sent: Sent) -> str:
+    """Return what signs it for a receiver that knows the secret, at the time that it says."""
+    at = datetime.fromtimestamp(int(sent.headers["webhook-timestamp"]), UTC)
+    assert abs((trio_epoch() + timedelta(seconds=sent.at) - at).total_seconds()) <= 1
+    return Signer(SECRET).sign(sent.id, at, sent.body.decode())
+
+
 def trio_epoch() -> datetime:
     """Return the fake store's time when trio's clock was 0."""
     return trio_now() - timedelta(seconds=trio.current_time())
@@ -265,6 +275,37 @@ async def test_an_endpoint_that_is_down_is_left_alone_and_no_attempt_is_lost_by_
         await trio.sleep(BREAKER_S + 10)
         assert one.statuses().count("delivered") >= 100 - tried - 1
         assert max(row.attempts for row in one.rows()) <= 2
+
+
+async def test_a_receiver_that_was_down_for_an_hour_gets_each_event_once_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    """Its breaker lets one at a time find out; the others lose no attempt, and none is lost."""
+    async with delivering() as one:
+        await one.endpoint()
+        one.answers[URL] = [Unanswered("no connection")]
+        await one.events(40)
+        await trio.sleep(HOUR_S / 2)
+        await one.events(40)  # of runs that end meanwhile
+        await trio.sleep(HOUR_S / 2)
+        refused = len(one.sent)
+        assert one.statuses() == ["pending"] * 80
+        one.answers[URL] = [Answered(204)]
+        back_at = trio.current_time()
+
+        await one.at_rest()
+
+        assert one.statuses() == ["delivered"] * 80
+        taken = [sent.id for sent in one.sent[refused:]]
+        assert sorted(taken) == sorted(str(row.delivery_id) for row in one.rows())  # each, once
+        assert len({(sent.id, sent.body) for sent in one.sent}) == 80
+        for sent in one.sent:
+            assert sent.headers["webhook-signature"] == signature(sent)
+        # The longest pause that a failure within the hour can have begun, and a breaker's.
+        longest = max(RETRY_S[row.attempts - 2] for row in one.rows() if row.attempts > 1)
+        assert max(sent.at for sent in one.sent) <= back_at + longest * (1 + JITTER) + BREAKER_S
+        never_tried = [row for row in one.rows() if row.attempts == 1]
+        assert never_tried
 
 
 async def test_one_that_is_down_keeps_nobody_waiting(autojump_clock: MockClock) -> None:

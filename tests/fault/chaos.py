@@ -25,19 +25,21 @@ from typing import Any
 import trio
 
 from dpp.store import roles
-from dpp.store.bridge import Bridge, open_bridge
+from dpp.store.bridge import open_bridge
 from tests.cluster import Cluster, start_cluster
 from tests.fault.faults import EVERY
-from tests.fault.fleet import Fleet, gather
+from tests.fault.fleet import gather
+from tests.fault.mailroom import Mailroom, open_mailroom
 from tests.fault.storm import Storm
 from tests.fault.traffic import STORM_KINDS, Operator, send
 from tests.fault.verdict import judge, of_logs, sums
 from tests.fault.zombies import REFUSED, outlive
 from tests.node.load import Load
 
-TENANTS = 4
+NAMES = [f"acme-{n}" for n in range(4)]  # of tenants
 LONG_S = 120  # from here on every kind of fault and of its traces must have come
 ROUNDS = 6  # of late writes: each kind of them comes in nearly every one
+MUSTS = ("hits: ", "zombie", "commits unknown,", "webhook ")  # how their names begin
 CANCEL_SHARE, BATCH_SHARE = 0.1, 0.05
 
 
@@ -48,17 +50,16 @@ async def ride(cluster: Cluster, base: Path, given: argparse.Namespace) -> dict[
         with ExitStack() as stack:
             fleet = gather(stack, cluster, base, given.nodes, given.seed)
             await fleet.start()
-            return await weather(cluster, fleet, bridge, given)
+            storm = Storm(cluster, fleet, bridge, Random(given.seed + 1))
+            async with open_mailroom(storm, Random(given.seed + 3), NAMES) as mailroom:
+                return await weather(storm, mailroom, given)
 
 
-async def weather(
-    cluster: Cluster, fleet: Fleet, bridge: Bridge, given: argparse.Namespace
-) -> dict[str, Any]:
+async def weather(storm: Storm, mailroom: Mailroom, given: argparse.Namespace) -> dict[str, Any]:
     """Let the storm pass over a fleet that is up."""
-    storm = Storm(cluster, fleet, bridge, Random(given.seed + 1))
-    names = [f"acme-{n}" for n in range(TENANTS)]
+    fleet, bridge, host = storm.fleet, storm.bridge, storm.cluster.host
     load = Load(
-        {name: fleet.first.tenant(name, "10000.00") for name in names},
+        {name: fleet.first.tenant(name, "10000.00") for name in NAMES},
         Random(given.seed),
         kinds=STORM_KINDS,
         inline_max_bytes=fleet.inline_max_bytes,
@@ -66,19 +67,23 @@ async def weather(
         cancel_share=CANCEL_SHARE,
     )
     operator = Operator(fleet, load, Random(given.seed + 2))
+    await mailroom.register(fleet.first.url, load.tenants)
     stop = trio.Event()
     async with trio.open_nursery() as senders:
-        for n, tenant in enumerate(names * 2):
+        for n, tenant in enumerate(NAMES * 2):
             node = fleet.members[n % len(fleet.members)].node
             senders.start_soon(send, load, node, tenant, stop)
         senders.start_soon(operator.post_until, stop)
+        senders.start_soon(mailroom.rage, given.seconds)
         await storm.rage(given.seconds)
+        mailroom.calm()
         stop.set()
     asked, rested = len(load.asked), [await storm.rest()]
     await outlive(storm, load, ROUNDS if given.seconds >= LONG_S else 1)
     unknown = await load.replay(fleet.first.url)
     await operator.replay()
     rested.append(await storm.rest())
+    emptied_s = await mailroom.emptied()
     await load.check(fleet.first.url)
     audit = fleet.first.admin("GET", "/admin/v1/audit")
     for member in fleet.members:
@@ -87,7 +92,7 @@ async def weather(
             storm.blame(f"{member.name} sent a CancelRequest")
     if any(ended := await fleet.terminate()):
         storm.blame(f"the nodes drained with {ended}")
-    found = await bridge.run(partial(judge, cluster.host, load, operator, fleet.results))
+    found = await bridge.run(partial(judge, host, load, operator, mailroom, fleet.results))
     found += of_logs(member.node.text() for member in fleet.members)
     hits = [*(fault.name for fault in EVERY), "every lease taken"]
     return {
@@ -109,9 +114,11 @@ async def weather(
         "answers to them": operator.answered,
         "looks at runs": len(load.history.looks),
         "looks at budgets": len(load.history.balances),
+        **mailroom.table,
         **traces(storm),
         "at rest after s": [round(took_s, 1) for took_s in rested],
-        **await bridge.run(partial(sums, cluster.host)),
+        "webhooks all told after s": round(emptied_s, 1),
+        **await bridge.run(partial(sums, host)),
         "violations": [*storm.blames, *found],
         "audit": "clean" if audit["ok"] else audit,
     }
@@ -176,7 +183,7 @@ def troubles(table: Mapping[str, Any]) -> list[str]:
 
 def missing(table: Mapping[str, Any]) -> list[str]:
     """Name what should have come in a long storm and did not."""
-    musts = {name for name in table if name.startswith(("hits: ", "zombie", "commits unknown,"))}
+    musts = {name for name in table if name.startswith(MUSTS)}
     if table["shared store of results"] == "yes":
         musts.add("reconcile: rolled_forward")
     else:

@@ -44,6 +44,8 @@ drain_s = 3
 timebox_s = {TIMEBOX_S}
 attempts_max = 20
 inline_max_bytes = {{inline}}
+[webhooks]
+allow_loopback = true
 """
 
 

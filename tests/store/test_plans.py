@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.cluster import Cluster
 
 ENDED, QUEUED, WORKING = 100_000, 20_000, 400
+DELIVERED, PENDING = 50_000, 2_000
 TENANTS = [f"t{n:02}" for n in range(20)]
 LEASE = UUID(int=1)
 GONE = UUID(int=2)  # a lease that has no row
@@ -47,13 +48,14 @@ BIG = {
 }
 
 # Run n is of tenant n % 20. Ids rise with n. The last are live: queued, then working. The queues of
-# the second ten tenants are not due yet.
+# the second ten tenants are not due yet, nor what is pending for the second twenty endpoints.
 FILL = f"""
 set search_path = dpp;
 set session_replication_role = replica;
 alter table submissions set (autovacuum_enabled = false);
 alter table endings set (autovacuum_enabled = false);
 alter table live_runs set (autovacuum_enabled = false);
+alter table webhook_deliveries set (autovacuum_enabled = false);
 analyze;
 create function run(n bigint) returns uuid immutable language sql
   return ('0199c82c-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid;
@@ -103,14 +105,27 @@ insert into run_events
     from generate_series(0, 49999) n;
 insert into webhook_deliveries (tenant_id, webhook_id, event, run_id, created_at, status)
   select tenant(n), run(n % 40), 'run.completed', run(n), now(), 'delivered'
-    from generate_series(0, 49999) n;
+    from generate_series(0, {DELIVERED - 1}) n;
+insert into webhook_deliveries
+    (delivery_id, tenant_id, webhook_id, event, run_id, created_at, status, next_at)
+  select run(n), tenant(n), run(n % 40), 'run.completed', run(n), now(), 'pending',
+         now() + interval '1 hour' * (n % 40 / 20)
+    from generate_series({DELIVERED}, {DELIVERED + PENDING - 1}) n;
 """  # noqa: S608  # constants of this file
 
-# Statistics that say that nothing is queued: taken while all was at work.
+# Statistics that say that nothing is queued or pending: taken while all was at work and told.
 STATES = ("empty", "full", "busy")
 ALL_AT_WORK = """
 update dpp.live_runs set lease_id = run_id, deadline = now(), started_at = now(), lease_epoch = 1
  where lease_id is null
+"""
+ALL_TOLD = """
+update dpp.webhook_deliveries set status = 'delivered', delivered_at = next_at, next_at = null
+ where status = 'pending'
+"""
+ALL_PENDING_AGAIN = """
+update dpp.webhook_deliveries set status = 'pending', next_at = delivered_at, delivered_at = null
+ where delivered_at is not null
 """
 ALL_QUEUED_AGAIN = """
 update dpp.live_runs set lease_id = null, deadline = null, started_at = null, lease_epoch = 0
@@ -146,7 +161,8 @@ def filled(cluster: Cluster) -> Iterator[dict[str, Database]]:
         for state in ("full", "busy"):
             await execute(cluster, "postgres", make.format(names[state], names["empty"]))
         await execute(cluster, names["full"], "analyze")
-        for statement in (ALL_AT_WORK, "analyze", ALL_QUEUED_AGAIN, "vacuum dpp.live_runs"):
+        busy = (ALL_AT_WORK, ALL_TOLD, "analyze", ALL_QUEUED_AGAIN, ALL_PENDING_AGAIN)
+        for statement in (*busy, "vacuum dpp.live_runs", "vacuum dpp.webhook_deliveries"):
             await execute(cluster, names["busy"], statement)
 
     async def drop() -> None:
@@ -206,6 +222,14 @@ CLAIM = {
     "caps": [None] * 10,
     "tenant_ids": TENANTS[:10],
     "lows": [None] * 100,
+}
+CLAIM_DELIVERIES: dict[str, Any] = {
+    "busy_ids": [run(0)],
+    "rooms": [10],
+    "per_endpoint": 10,
+    "after": None,
+    "hold_s": 30.0,
+    "attempts_max": 10,
 }
 
 # Of live rows only, and only where that is cheaper than a page of probes.
@@ -345,6 +369,24 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
         1,
         40,
     ),
+    # Of each of twenty endpoints a few; the other twenty are asked for, and have nothing due.
+    ("claim_deliveries", CLAIM_DELIVERIES | {"limit": 200}, 200, 8_000),
+    ("claim_deliveries", CLAIM_DELIVERIES | {"limit": 15}, 15, 800),
+    ("claim_deliveries", CLAIM_DELIVERIES | {"after": run(19), "limit": 200}, 0, 200),
+    ("due_delivery_age", {}, 1, 400),
+    (
+        "mark_deliveries",
+        {
+            "delivery_ids": [run(DELIVERED + n) for n in range(PAGE)],
+            "attempts": [0] * PAGE,
+            "delivered": [True] * PAGE,
+            "statuses": [204] * PAGE,
+            "errors": [None] * PAGE,
+            "retries": [None] * PAGE,
+        },
+        PAGE,
+        5_000,
+    ),
     ("rewrite_allowance", {"tenant_id": "t03", "allowance_id": "key3", "used": 7}, 1, 40),
     (
         "write_endings",
@@ -403,6 +445,17 @@ async def test_a_claim_walks_over_no_run_that_is_not_due_yet(app: Session) -> No
 
     assert plan.rows == 0
     assert plan.blocks <= 600
+
+
+async def test_a_claim_of_deliveries_comes_upon_none_that_was_delivered(app: Session) -> None:
+    plan = await explain(app, "claim_deliveries", **CLAIM_DELIVERIES, limit=200)
+
+    ways = {
+        node.get("Index Name", node["Node Type"])
+        for node in plan.nodes
+        if node.get("Relation Name") == "webhook_deliveries" and node["Node Type"] != "ModifyTable"
+    }
+    assert ways == {"webhook_deliveries_due", "webhook_deliveries_pk"}  # found, then updated by id
 
 
 async def test_the_clock_is_inlined_so_that_an_index_on_a_time_is_used(app: Session) -> None:
