@@ -6,6 +6,8 @@ ARGS ?=
 # Tests wait more than they compute.
 JOBS ?= $(shell expr $$(nproc) + 1)
 export PYTHON
+# Every process that a test starts would compile all of DPP anew, half a second of processor.
+unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
 
 # One index for the lock: a local one, or a directory of wheels, would leave its own files alone in

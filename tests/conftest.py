@@ -135,7 +135,11 @@ def database(cluster: Cluster) -> Iterator[Database]:
         await server.execute(statement)
         await server.close()
 
-    asyncio.run(execute(f"create database {name} template {TEMPLATE} owner {roles.OWNER}"))
+    asyncio.run(
+        execute(
+            f"create database {name} template {TEMPLATE} owner {roles.OWNER} strategy file_copy"
+        )
+    )
     yield Database(cluster.host, name)
     asyncio.run(execute(f"drop database {name} with (force)"))
 
