@@ -8,6 +8,7 @@ the first try.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
 from typing import Final, TypeAlias
@@ -63,7 +64,7 @@ class Account:
     window_from: datetime | None
     window_count: int
     spending: Spending = field(factory=Spending)
-    endpoints: Mapping[str, UUID] = field(factory=dict)  # webhooks by their origin
+    origins: AbstractSet[str] = frozenset()  # of enabled webhooks that hear of runs
 
 
 @frozen
@@ -118,12 +119,14 @@ class Created:
     budget_day: date
     window: Window | None
     allowance_id: str | None = None
-    webhook_id: UUID | None = None
 
 
 @frozen
 class Exists:
-    """The key names this run already, for the same request."""
+    """The key names this run already, for the same request.
+
+    Where that is the submission's own run, this very request made it: its COMMIT got no answer.
+    """
 
     run_id: UUID
 
@@ -265,6 +268,8 @@ def admit(  # noqa: PLR0911, C901 - a line an answer
 ) -> Admission:
     """Decide one submission: the first line that applies is the answer, nothing else counts."""
     assert submission.max_cost > 0
+    if earlier is not None and earlier.run_id == submission.run_id and not earlier.pruned:
+        return Exists(earlier.run_id)  # made by this very request; a key's end is later news
     if submission.key_id in books.dead_keys:
         return KeyDead()
     if earlier is not None:
@@ -304,7 +309,6 @@ def admit(  # noqa: PLR0911, C901 - a line an answer
         result_days=plan.result_days or terms.result_days,
         budget_day=spending.day,
         allowance_id=None if allowance is None else allowance.allowance_id,
-        webhook_id=endpoint_of(submission, account),
         window=None if window is None else evolve(window, remaining=window.remaining - 1),
     )
 
@@ -336,7 +340,7 @@ def untimely(submission: Submission, now: datetime) -> Iterator[InputError]:
     run_at, start_before = submission.run_at, submission.start_before
     if run_at is not None and run_at > now + AHEAD_MAX:
         yield InputError("/run_at", f"must be at most {AHEAD_MAX.days} days ahead")
-    earliest = max(now, run_at or now)
+    earliest = max(now, min(run_at or now, now + AHEAD_MAX))
     if start_before is not None and start_before <= earliest:
         yield InputError("/start_before", "must be later than now and than run_at")
     if start_before is not None and start_before > earliest + AHEAD_MAX:
@@ -347,15 +351,11 @@ def untimely(submission: Submission, now: datetime) -> Iterator[InputError]:
 
 def unregistered(submission: Submission, account: Account) -> Iterator[InputError]:
     """Say that no webhook of the tenant has the origin of the run's own URL."""
-    if submission.webhook_url is not None and endpoint_of(submission, account) is None:
-        yield InputError("/webhook_url", "must begin with the origin of a registered webhook")
-
-
-def endpoint_of(submission: Submission, account: Account) -> UUID | None:
-    """Return the webhook whose deliveries of this run go to the run's own URL."""
-    if submission.webhook_url is None:
-        return None
-    return account.endpoints.get(origin(submission.webhook_url) or "")
+    url = submission.webhook_url
+    if url is not None and origin(url) not in account.origins:
+        yield InputError(
+            "/webhook_url", "must begin with the origin of an enabled webhook that hears of runs"
+        )
 
 
 def rate_window(account: Account, plan: Plan, now: datetime) -> Window | None:

@@ -122,13 +122,17 @@ def decide_new(asked: NewKey, standing: Standing) -> NewKey | KeyRefusal:
 def decide_rotation(
     asked: Rotation, key: Key | None, heir: Key | None, standing: Standing
 ) -> Turn | TurnRefusal:
-    """Return what to write. `heir`: the newest key that a rotation of this one made before."""
+    """Return what to write. `heir`: the newest key that a rotation of this one made before.
+
+    One that was never used, and did not end by itself, may be one that nobody got: then the key, on
+    its way out by now, hands on what it had before. Else it hands on what is left of it.
+    """
     caller = standing.caller
     if caller is not None and caller.ended:
         return CallerDead()
     if key is None or key.ended:
         return KeyGone()
-    lost = heir is not None and heir.last_used_at is None
+    lost = heir is not None and heir.last_used_at is None and not heir.expired
     expires_at = heir.expires_at if heir is not None and lost else key.expires_at
     if caller is not None and caller.key_id != key.key_id:
         wider = _wider(key, expires_at, caller)

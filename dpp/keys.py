@@ -125,7 +125,12 @@ class Key:
     @property
     def ended(self) -> bool:
         """Say whether it opens nothing any more."""
-        return self.revoked or (self.expires_in_s is not None and self.expires_in_s <= 0)
+        return self.revoked or self.expired
+
+    @property
+    def expired(self) -> bool:
+        """Say whether its time is over."""
+        return self.expires_in_s is not None and self.expires_in_s <= 0
 
     @property
     def allowance_id(self) -> str | None:

@@ -10,8 +10,8 @@ A finding is about a run, about a budget, or about an allowance.
               run which has ended still has goes
 
 Nothing is edited that was a fact: a run ends like any other, only that an operator may also end one
-that is set aside, or whose live row is lost or holds another amount than was submitted. One that
-has ended stays as it ended.
+that is set aside, or whose live row is lost or is not of the money that was submitted. One that has
+ended stays as it ended.
 """
 
 from typing import Final, TypeAlias
@@ -85,11 +85,15 @@ class Resolving:
 
 @frozen(kw_only=True)
 class RunCase:
-    """The run of a finding; `max_cost` None = nobody submitted it."""
+    """The run of a finding; `max_cost` None = nobody submitted it.
+
+    `agrees`: its live row is there, and of the same reserve, fee, day and allowance.
+    """
 
     max_cost: Micros | None
     live: LiveRun | None
     ended: EndedRun | None
+    agrees: bool
 
 
 @frozen(kw_only=True)
@@ -115,7 +119,7 @@ class Case:
 class EndRun:
     """End the run FAILED; `is_lost`: its live row is put back first, to be ended like any other.
 
-    A row that holds another amount than was submitted is lost as well.
+    A row that is not of the money that was submitted is lost as well.
     """
 
     cost: Micros
@@ -205,7 +209,7 @@ def _end(cost: Micros, case: Case) -> EndRun | Unresolved:
         return CostTooHigh(run.max_cost)
     if budget is None or not _stands(budget) or budget.held < run.max_cost:
         return Unfit("the tenant's budget does not hold the run's reserve: refold that first")
-    return EndRun(cost, is_lost=run.live is None or run.live.max_cost != run.max_cost)
+    return EndRun(cost, is_lost=not run.agrees)
 
 
 def _refold(case: Case) -> Rewrite | Recount | Unfit:
@@ -282,10 +286,11 @@ def evidence(asked: Resolving, decision: Decision) -> dict[str, object]:
             kept = {"allowance_id": old.allowance_id, "spend_limit": old.limit}
             return told | kept | {"old": {"used": old.used}, "new": {"used": used}}
         case Leave(offence, is_stray):
-            left: dict[str, object] = {"live_row": "taken away"} if is_stray else {}
+            if is_stray:  # should it come back, it is reported again: no digest
+                return told | {"live_row": "taken away", "digest": None}
             if offence is None:
-                return told | left | {"digest": None}
-            return told | left | {"digest": offence.digest, "offender": dict(offence.offender)}
+                return told | {"digest": None}
+            return told | {"digest": offence.digest, "offender": dict(offence.offender)}
 
 
 def shown(budget: Parts | None) -> dict[str, object] | None:

@@ -16,6 +16,7 @@ import msgspec
 from attrs import evolve, field, frozen
 from standardwebhooks import Webhook as Signer
 
+from dpp.egress import origin
 from dpp.money import show
 
 RUN_EVENTS: Final = ("run.completed", "run.failed", "run.canceled", "run.expired")
@@ -196,6 +197,16 @@ def wrong_events(events: Sequence[str]) -> str | None:
     if not events or not set(events) <= set(EVENTS) or len(set(events)) != len(events):
         return f"must be some of {', '.join(EVENTS)}, each once"
     return None
+
+
+def detour(event: str, url: str, of_run: str | None) -> str | None:
+    """Return where the run itself wants an event of an endpoint at `url`; None = there.
+
+    Whatever endpoint has the origin of the run's own URL gives way to it; the budget is no run's.
+    """
+    if of_run is None or event == BUDGET_LOW or origin(of_run) != origin(url):
+        return None
+    return of_run
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ CREATE SCHEMA dpp;
 
 CREATE FUNCTION dpp.first_id(moment timestamp with time zone) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
+    RETURN ((lpad(to_hex(CASE WHEN (moment < '1970-01-01 00:00:00+00'::timestamp with time zone) THEN (0)::bigint ELSE ((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint END), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
 
 CREATE FUNCTION dpp.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -121,7 +121,6 @@ CREATE TABLE dpp.submissions (
     allowance_id text,
     result_days smallint NOT NULL,
     metadata text,
-    webhook_id uuid,
     webhook_url text,
     CONSTRAINT submissions_amount CHECK (((max_cost > 0) AND ((minimum_fee >= 0) AND (minimum_fee <= max_cost))))
 );

@@ -87,7 +87,19 @@ def run_case(rows: Rows, finding: Finding) -> RunCase | None:
     except ValueError:
         return None
     submitted, live = rows.submissions.get(run_id), rows.live.get(run_id)
+    agrees = (
+        submitted is not None
+        and live is not None
+        and (live.max_cost, live.minimum_fee, live.budget_day, live.allowance_id)
+        == (
+            submitted.asked.max_cost,
+            submitted.minimum_fee,
+            submitted.budget_day,
+            submitted.allowance_id,
+        )
+    )
     return RunCase(
+        agrees=agrees,
         max_cost=None if submitted is None else submitted.asked.max_cost,
         live=None if live is None else live.as_live_run(),
         ended=rows.ended([run_id]).get(run_id),

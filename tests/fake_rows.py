@@ -204,7 +204,7 @@ class Rows:
             window_from=budget.window_from,
             window_count=budget.window_count,
             spending=budget.spending,
-            endpoints=self.mail.origins(tenant_id),
+            origins=self.mail.origins(tenant_id),
         )
 
     def write_submission(self, asked: Submission, created: Created) -> None:

@@ -27,6 +27,7 @@ from dpp.webhooks import (
     WebhookChange,
     WebhookDisabled,
     WebhookUnknown,
+    detour,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class WebhookRow:
     previous_until: datetime | None = None
     disabled_reason: str | None = None
     deleted: bool = False
+
+    @property
+    def is_off(self) -> bool:
+        """Say whether nothing is sent there any more."""
+        return self.deleted or self.disabled_reason is not None
 
     def shown(self, now: datetime) -> Webhook:
         until = self.previous_until
@@ -164,10 +170,11 @@ class Mail:
             (row for row in rows if not row.deleted), key=lambda row: row.webhook_id, reverse=True
         )
 
-    def origins(self, tenant_id: str) -> dict[str, UUID]:
-        """Return the endpoints that a run's own URL may belong to."""
-        rows = self.of(tenant_id)
-        return {named: row.webhook_id for row in rows if (named := origin(row.url)) is not None}
+    def origins(self, tenant_id: str) -> frozenset[str]:
+        """Return the origins that a run's own URL may have."""
+        rows = [row for row in self.of(tenant_id) if row.disabled_reason is None]
+        heard = [row for row in rows if set(row.events) != {BUDGET_LOW}]
+        return frozenset(filter(None, (origin(row.url) for row in heard)))
 
     def change(
         self, tenant_id: str, webhook_id: UUID, change: WebhookChange, now: datetime
@@ -183,10 +190,11 @@ class Mail:
         return row.shown(now)
 
     def delete(self, tenant_id: str, webhook_id: UUID) -> bool:
-        row = self.mine(tenant_id, webhook_id)
-        if row is not None:
-            row.deleted = True
-        return row is not None
+        row = self.webhooks.get(webhook_id)
+        if row is None or row.tenant_id != tenant_id:
+            return False
+        row.deleted = True
+        return True
 
     def rotate(
         self, tenant_id: str, webhook_id: UUID, secret: bytes, now: datetime
@@ -194,7 +202,7 @@ class Mail:
         row = self.mine(tenant_id, webhook_id)
         if row is None:
             return None
-        if row.secret != secret:
+        if secret not in (row.secret, row.previous_secret):
             row.previous_secret, row.secret = row.secret, secret
             row.previous_until = now + timedelta(seconds=PREVIOUS_S)
         return row.shown(now)
@@ -240,14 +248,18 @@ class Mail:
         due = [row for row in pending if row.next_at is not None and row.next_at <= now]
         order = sorted({row.webhook_id for row in due if after is None or row.webhook_id > after})
         taken: list[DeliveryRow] = []
+        dead: list[DeliveryRow] = []  # take no place of the others
         for webhook_id in order:
             heads = sorted(
                 (row for row in due if row.webhook_id == webhook_id),
                 key=lambda row: (row.next_at, row.delivery_id),
             )
-            taken += heads[: rooms.get(webhook_id, per_endpoint)]
+            if self.webhooks[webhook_id].is_off:
+                dead += heads
+            else:
+                taken += heads[: rooms.get(webhook_id, per_endpoint)]
         claimed = []
-        for row in taken[:limit]:
+        for row in [*taken[:limit], *dead[:limit]]:
             over = self._over(row)
             if over is None:
                 row.attempts += 1
@@ -269,9 +281,7 @@ class Mail:
         webhook, ended = self.webhooks[row.webhook_id], rows.endings[row.run_id]
         asked = rows.submissions[row.run_id].asked
         until, ending = webhook.previous_until, ended.ending
-        own = asked.webhook_url
-        if own is None or row.event == BUDGET_LOW or origin(own) != origin(webhook.url):
-            own = None
+        own = detour(row.event, webhook.url, asked.webhook_url)
         old = until is not None and until > now and webhook.previous_secret
         return Due(
             delivery_id=row.delivery_id,
@@ -307,8 +317,9 @@ class Mail:
         disabled = []
         for mark in marks:
             row, webhook = self.deliveries[mark.delivery_id], self.webhooks[mark.webhook_id]
-            late = mark.delivered and row.attempts > mark.attempts
-            if row.status == "pending" and (row.attempts == mark.attempts or late):
+            last = row.status == "pending" and row.attempts == mark.attempts
+            late = mark.delivered and row.attempts >= mark.attempts
+            if last or (late and row.status != "delivered"):
                 again = None if mark.delivered else mark.retry_s
                 row.next_at = None if again is None else now + timedelta(seconds=again)
                 row.status = "pending" if again is not None else "failed"

@@ -13,7 +13,7 @@ import trio
 from dpp.actors.lane import Lane
 from dpp.actors.lanes import Lanes
 from dpp.actors.mailbox import Call, Mailbox
-from dpp.admission import Admission, Busy, Created, Submission
+from dpp.admission import Admission, Busy, Created, Exists, Submission
 from dpp.faults import StoreUnavailable
 from dpp.logs import get_logger
 from dpp.ports import ItemBroken, Submissions
@@ -67,7 +67,7 @@ async def intake(
 
     async def submit(batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]:
         admissions = await store.submit_runs(batch, wait=wait)
-        created = [s for s, a in zip(batch, admissions, strict=True) if isinstance(a, Created)]
+        created = [s for s, a in zip(batch, admissions, strict=True) if is_new(s, a)]
         tell(created)
         for tenant_id in {submission.tenant_id for submission in created}:
             queued(tenant_id)
@@ -97,3 +97,8 @@ def names(submission: Submission) -> dict[str, str]:
         "run_id": str(submission.run_id),
         "tenant_id": submission.tenant_id,
     }
+
+
+def is_new(submission: Submission, admission: Admission | Busy) -> bool:
+    """Say whether the submission made its run, at this try or at one whose COMMIT got no answer."""
+    return isinstance(admission, Created) or admission == Exists(submission.run_id)

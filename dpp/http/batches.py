@@ -160,17 +160,17 @@ class Answering:
             run = created_run(submission, admission)
             return BatchRun(201, run_view(run), replayed=False)
         if isinstance(admission, Exists):
-            return self._replay(self.replayed.get(admission.run_id))
+            return self._replay(submission, self.replayed.get(admission.run_id))
         if isinstance(admission, ItemBroken):
             return Problem("internal-error", "it is logged; nothing was written for this item")
         return DROPPED if admission is None else problem_of(admission)
 
-    def _replay(self, run: Run | None) -> BatchRun | Problem:
+    def _replay(self, submission: Submission, run: Run | None) -> BatchRun | Problem:
         size = 0 if run is None else result_size(run)
         if run is None or size > self.results_left:
             return TOO_LARGE
         self.results_left -= size
-        return BatchRun(201, run_view(run), replayed=True)
+        return BatchRun(201, run_view(run), replayed=run.run_id != submission.run_id)
 
 
 async def _admit(

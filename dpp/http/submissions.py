@@ -110,7 +110,9 @@ async def _admitted(
     if not isinstance(admission, Exists):
         return problem_of(admission)
     there = await services.reads.get_run(submission.tenant_id, admission.run_id)
-    return DROPPED if there is None else Admitted(there, replayed=True)
+    if there is None:
+        return DROPPED
+    return Admitted(there, replayed=there.run_id != submission.run_id)
 
 
 def _answer(run: Run, admitted: Admitted, preferred: Preferences) -> Answer:

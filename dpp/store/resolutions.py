@@ -122,6 +122,7 @@ async def read_run(
     ended = await queries.ending_of.fetch_one(connection, run_ids=[run_id])
     return RunCase(
         max_cost=None if reserve is None else Micros(reserve["max_cost"]),
+        agrees=reserve is not None and reserve["agrees"],
         live=rows.live.get(run_id),
         ended=None if ended is None else endings.ended_run(ended),
     )
@@ -188,9 +189,8 @@ async def carry_out(
             assert row is not None, "allowances are never deleted"
         case Leave(_, is_stray):
             if is_stray:
-                await queries.drop_stray_run.fetch(
-                    connection, run_id=UUID(finding.subject), tenant_id=finding.tenant_id
-                )
+                gone = await queries.drop_stray_run.fetch_one(connection, run_id=run_of(finding))
+                assert gone is not None, "its row was locked"
 
 
 async def end_run(

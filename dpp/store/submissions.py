@@ -104,11 +104,7 @@ def account(row: Row, budget: Row) -> Account:
         spending=Spending(
             budget["spend_day"], Micros(budget["day_spend"]), Micros(budget["month_spend"])
         ),
-        endpoints={
-            found: webhook_id
-            for webhook_id, url in columns(row, "webhook_ids", "urls")
-            if (found := origin(url)) is not None
-        },
+        origins=frozenset(filter(None, map(origin, row["urls"] or ()))),
     )
 
 
@@ -145,7 +141,6 @@ async def write_created(
         budget_days=[a.budget_day for _, a in pairs],
         allowance_ids=[a.allowance_id for _, a in pairs],
         metadatas=[None if s.metadata is None else s.metadata.decode() for s, _ in pairs],
-        webhook_ids=[a.webhook_id for _, a in pairs],
         webhook_urls=[s.webhook_url for s, _ in pairs],
         now=books.now,
         window_s=WINDOW_S,

@@ -25,6 +25,7 @@ from dpp.webhooks import (
     WebhookChange,
     WebhookDisabled,
     WebhookUnknown,
+    detour,
 )
 
 BY_TENANT = "disabled by the tenant"
@@ -251,6 +252,7 @@ def delivery(row: Row) -> Delivery:
 def due(row: Row) -> Due:
     """Read a claimed delivery; the newer secret signs first."""
     secrets = (row["secret"], row["previous_secret"])
+    own = detour(row["event"], row["url"], row["webhook_url"])
     return Due(
         delivery_id=row["delivery_id"],
         tenant_id=row["tenant_id"],
@@ -260,8 +262,8 @@ def due(row: Row) -> Due:
         attempts=row["attempts"],
         created_at=row["created_at"],
         now=row["now"],
-        url=row["url"],
-        is_detour=row["is_detour"],
+        url=own or row["url"],
+        is_detour=own is not None,
         secrets=tuple(secret for secret in secrets if secret is not None),
         run=None if row["run_status"] is None else ended_run(row),
         detail=row["detail"],

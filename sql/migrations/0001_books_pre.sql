@@ -14,7 +14,7 @@ create function dpp.now() returns timestamptz language sql stable parallel safe
 
 -- The first run id of a moment: run ids begin with their node's milliseconds since 1970 (RFC 9562, version 7).
 create function dpp.first_id(moment timestamptz) returns uuid language sql immutable parallel safe
-  return (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+  return (lpad(to_hex(case when moment < '1970-01-01T00:00:00Z' then 0 else (extract(epoch from moment) * 1000)::bigint end), 12, '0') || repeat('0', 20))::uuid;
 
 create function dpp.refuse_change() returns trigger language plpgsql as $$
 begin
@@ -128,8 +128,7 @@ create table submissions (                     -- append-only: the reserve, the 
   allowance_id text,
   result_days smallint not null,               -- how long its result is served
   metadata text,                               -- the client's own, a JSON object; null = none
-  webhook_id uuid,                             -- whose deliveries of this run go to webhook_url
-  webhook_url text,
+  webhook_url text,                            -- where deliveries go whose endpoint has its origin
   constraint submissions_run primary key (tenant_id, run_id),
   constraint submissions_key unique (tenant_id, idempotency_key),
   constraint submissions_seq unique (tenant_id, seq),

@@ -30,9 +30,27 @@ due as materialized (
        where d.webhook_id = ends.webhook_id
          and d.status = 'pending'
          and d.next_at <= dpp.now()
+         and exists (select from webhooks w
+                      where w.webhook_id = ends.webhook_id and w.deleted_at is null and w.disabled_at is null)
        order by d.next_at
        limit coalesce(busy.room, :per_endpoint::int)
-         for no key update skip locked) as head
+         for no key update of d skip locked) as head
+   limit :limit::int
+),
+dead as materialized ( -- beside the others, and never in their places
+  select head.*
+    from ends
+   cross join lateral (
+      select d.delivery_id, d.webhook_id, d.attempts
+        from webhook_deliveries d
+       where d.webhook_id = ends.webhook_id
+         and d.status = 'pending'
+         and d.next_at <= dpp.now()
+         and not exists (select from webhooks w
+                          where w.webhook_id = ends.webhook_id and w.deleted_at is null and w.disabled_at is null)
+       order by d.next_at
+       limit :limit::int
+         for no key update of d skip locked) as head
    limit :limit::int
 ),
 judged as materialized (
@@ -41,7 +59,7 @@ judged as materialized (
               when w.disabled_at is not null then 'the endpoint is disabled'
               when due.attempts >= :attempts_max::int then 'no attempt was heard of again'
          end as over
-    from due
+    from (select * from due union all select * from dead) as due
     left join webhooks w on w.webhook_id = due.webhook_id
 ),
 taken as (
@@ -55,7 +73,7 @@ taken as (
   returning d.delivery_id, d.tenant_id, d.webhook_id, d.event, d.run_id, d.attempts, d.created_at, d.detail, j.over
 )
 select t.delivery_id, t.tenant_id, t.webhook_id, t.event, t.run_id, t.attempts, t.created_at, t.detail, t.over,
-       dpp.now() as now, coalesce(detour.url, w.url) as url, detour.url is not null as is_detour, w.secret,
+       dpp.now() as now, w.url, s.webhook_url, w.secret,
        case when w.previous_until > dpp.now() then w.previous_secret end as previous_secret,
        e.status as run_status, s.pack_type, s.idempotency_key, e.attempts_spent, s.created_at as submitted_at,
        e.started_at, e.finished_at, s.max_cost, e.cost, e.error_code, e.result_sha256, s.metadata, s.trace_id
@@ -63,6 +81,4 @@ select t.delivery_id, t.tenant_id, t.webhook_id, t.event, t.run_id, t.attempts, 
   left join webhooks w on w.webhook_id = t.webhook_id
   left join submissions s on s.tenant_id = t.tenant_id and s.run_id = t.run_id
   left join endings e on e.run_id = t.run_id
-  left join lateral (select s.webhook_url as url
-                      where s.webhook_id = t.webhook_id and t.event <> 'budget.low') as detour on true
  order by t.created_at, t.delivery_id

@@ -21,6 +21,6 @@ update webhook_deliveries d
   from told
  where d.delivery_id = told.delivery_id
    and d.delivery_id in (select locked.delivery_id from locked)
-   and d.status = 'pending'
-   and (d.attempts = told.attempts or (told.delivered and d.attempts > told.attempts))
+   and (d.status = 'pending' and d.attempts = told.attempts
+        or d.status <> 'delivered' and told.delivered and d.attempts >= told.attempts)
 returning d.delivery_id

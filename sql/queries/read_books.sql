@@ -34,9 +34,10 @@ allowed as (
    group by k.tenant_id
 ),
 endpoint as (
-  select w.tenant_id, array_agg(w.webhook_id) as webhook_ids, array_agg(w.url) as urls
+  select w.tenant_id, array_agg(w.url) as urls
     from webhooks w
-   where w.tenant_id = any(:notified_ids::text[]) and w.deleted_at is null
+   where w.tenant_id = any(:notified_ids::text[]) and w.deleted_at is null and w.disabled_at is null
+     and w.events <> array['budget.low']
    group by w.tenant_id
 )
 select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at is not null as frozen,
@@ -45,7 +46,7 @@ select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at
                  where r.tenant_id = t.tenant_id and r.lease_id is null limit :queued_max) as q) as queued,
        earlier.idempotency_keys, earlier.run_ids, earlier.fingerprints,
        pruned.idempotency_keys as pruned_keys, pruned.run_ids as pruned_ids, pruned.fingerprints as pruned_fingerprints,
-       allowed.key_ids, allowed.allowance_ids, allowed.spend_limits, allowed.useds, endpoint.webhook_ids, endpoint.urls,
+       allowed.key_ids, allowed.allowance_ids, allowed.spend_limits, allowed.useds, endpoint.urls,
        array(select k.key_id from api_keys k
               where k.key_id = any(:key_ids::text[]) and k.tenant_id = t.tenant_id
                 and (k.revoked_at is not null or k.expires_at <= dpp.now())) as dead_keys,

@@ -7,18 +7,18 @@ with item as materialized (
                 :policies::text[], :key_ids::text[], :trace_ids::text[], :idempotency_keys::text[],
                 :fingerprints::bytea[], :inputs::bytea[], :available_ats::timestamptz[], :expires_ats::timestamptz[],
                 :result_days::smallint[], :budget_days::date[], :allowance_ids::text[], :metadatas::text[],
-                :webhook_ids::uuid[], :webhook_urls::text[])
+                :webhook_urls::text[])
       as i (run_id, tenant_id, seq, max_cost, minimum_fee, timebox_s, priority, pack_type, pack_version,
             policy, key_id, trace_id, idempotency_key, fingerprint, inputs, available_at, expires_at, result_days,
-            budget_day, allowance_id, metadata, webhook_id, webhook_url)
+            budget_day, allowance_id, metadata, webhook_url)
 ),
 submission as (
   insert into submissions (tenant_id, seq, run_id, max_cost, minimum_fee, created_at, expires_at, timebox_s, priority,
                            pack_type, pack_version, policy, key_id, trace_id, idempotency_key, fingerprint, inputs,
-                           inputs_sha256, budget_day, allowance_id, result_days, metadata, webhook_id, webhook_url)
+                           inputs_sha256, budget_day, allowance_id, result_days, metadata, webhook_url)
   select tenant_id, seq, run_id, max_cost, minimum_fee, :now, expires_at,
          timebox_s, priority, pack_type, pack_version, policy, key_id, trace_id, idempotency_key, fingerprint, inputs,
-         sha256(inputs), budget_day, allowance_id, result_days, metadata, webhook_id, webhook_url
+         sha256(inputs), budget_day, allowance_id, result_days, metadata, webhook_url
     from item
   returning tenant_id, seq, max_cost, budget_day, allowance_id
 ),

@@ -203,6 +203,19 @@ def test_a_dead_key_does_not_even_learn_that_its_run_exists() -> None:
     assert decide([one], known, {"plan": WORST.plan}, TERMS) == [KeyDead()]
 
 
+def test_a_request_learns_of_the_run_that_it_made_whatever_became_of_its_key_since() -> None:
+    """Its COMMIT got no answer, so it is asked once more; the run holds money."""
+    one = WORST.one
+    known = Books(
+        accounts={"acme": WORST.acme},
+        earlier={("acme", one.idempotency_key): Earlier(one.run_id, one.fingerprint)},
+        dead_keys=frozenset({one.key_id}),
+        now=NOW,
+    )
+
+    assert decide([one], known, {"plan": WORST.plan}, TERMS) == [Exists(one.run_id)]
+
+
 def test_a_dead_key_is_its_own_affair() -> None:
     dead, alive = submission(key_id="dead"), submission()
     read = Books(accounts={"acme": account()}, earlier={}, dead_keys=frozenset({"dead"}), now=NOW)
@@ -529,6 +542,9 @@ def test_asking_everything_again_creates_nothing(
     assert again == [Exists(one.run_id) for one in created]
 
 
+END = datetime(9999, 12, 30, tzinfo=UTC)  # nothing is later; what is added to it would be
+
+
 # ── when it may run ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -544,6 +560,7 @@ def test_asking_everything_again_creates_nothing(
         (timedelta(hours=2), timedelta(hours=2, seconds=1), []),
         (timedelta(days=31), timedelta(days=1), ["/run_at", "/start_before"]),
         (-timedelta(days=9), None, []),
+        (END - NOW, END - NOW + timedelta(seconds=1), ["/run_at", "/start_before"]),
     ],
 )
 def test_when_a_run_may_start_is_within_bounds_by_the_databases_clock(
@@ -568,8 +585,7 @@ def test_when_a_run_may_start_is_within_bounds_by_the_databases_clock(
 
 
 def test_a_run_may_name_a_url_below_the_origin_of_a_webhook_of_its_tenant() -> None:
-    webhook_id = run_id()
-    acme = evolve(account(), endpoints={"https://shop.example:443": webhook_id})
+    acme = evolve(account(), origins=frozenset({"https://shop.example:443"}))
 
     answers = [
         decide_one(evolve(submission(), webhook_url=url), acme)
@@ -583,12 +599,7 @@ def test_a_run_may_name_a_url_below_the_origin_of_a_webhook_of_its_tenant() -> N
         )
     ]
 
-    assert [getattr(answer, "webhook_id", None) for answer in answers] == [
-        webhook_id,
-        webhook_id,
-        *[None] * 4,
-    ]
-    assert all(isinstance(answer, InputsInvalid) for answer in answers[2:])
+    assert [type(answer) for answer in answers] == [Created] * 2 + [InputsInvalid] * 4
 
 
 # ── caps on spending ──────────────────────────────────────────────────────────────────────────────

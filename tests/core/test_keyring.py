@@ -120,6 +120,7 @@ def test_a_made_key_may_do_no_more_than_its_maker(
     asked=some_keys,
     heirs=some_keys,
     used=st.booleans(),
+    expired=st.booleans(),
     overlap=st.integers(0, OVERLAP_MAX_S),
 )
 def test_a_rotation_gives_nobody_more_than_it_had(
@@ -128,10 +129,13 @@ def test_a_rotation_gives_nobody_more_than_it_had(
     heirs: dict[str, Any],
     *,
     used: bool,
+    expired: bool,
     overlap: int,
 ) -> None:
     caller, old = key(**asking), key("old", **asked)
     heir = key("heir", **heirs, last_used_at=NOW if used else None)
+    heir = evolve(heir, expires_in_s=-1.0) if expired else heir
+    before = old if used or expired else heir
 
     turn = decide_rotation(turning("caller", overlap), old, heir, standing(caller))
 
@@ -140,10 +144,10 @@ def test_a_rotation_gives_nobody_more_than_it_had(
         assert turn.old_ends_at <= (old.expires_at or turn.old_ends_at)
         assert turn.old_ends_at <= NOW + timedelta(seconds=overlap)
         assert (turn.new.scopes, turn.new.allowance_id) == (old.scopes, old.allowance_id)
-        assert turn.new.expires_at == (old if used else heir).expires_at
+        assert turn.new.expires_at == before.expires_at
     else:
         assert isinstance(turn, Wider)
-        assert not within(evolve(old, expires_at=(old if used else heir).expires_at), caller)
+        assert not within(evolve(old, expires_at=before.expires_at), caller)
 
 
 def test_an_operator_is_bound_by_no_number() -> None:

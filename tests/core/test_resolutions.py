@@ -72,7 +72,8 @@ def of_run(
     live: LiveRun | None = LIVE, ended: EndedRun | None = None, *, max_cost: int | None = 30
 ) -> Case:
     cost = None if max_cost is None else Micros(max_cost)
-    run = RunCase(max_cost=cost, live=live, ended=ended)
+    agrees = live is not None and live.max_cost == cost
+    run = RunCase(max_cost=cost, live=live, ended=ended, agrees=agrees)
     return Case(invariant="write_refused", budget=BUDGET, run=run, offence=OFFENCE)
 
 

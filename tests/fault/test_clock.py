@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BooksOf = Callable[[NodeProcess], "Books"]
 pytestmark = pytest.mark.skipif(library() is None, reason="libfaketime is not installed")
 
-LEASE_S = 4
+LEASE_S = 10  # beside other tests a node may stand still for some seconds
 CONFIG = f"""
 [lease]
 lease_s = {LEASE_S}

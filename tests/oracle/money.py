@@ -138,9 +138,10 @@ CHECKS: dict[str, str] = {
     "M7 the guards of what is append-only stand": """
     select name, event from (values ('submissions'), ('endings'), ('transfers')) as t (name),
                             (values (8), (16), (32)) as e (event)
-     where not exists (select from pg_trigger
+     where not exists (select from pg_trigger join pg_proc p on p.oid = tgfoid
                         where tgrelid = ('dpp.' || name)::regclass and tgenabled in ('O', 'A')
-                          and tgtype & 2 = 2 and tgtype & event = event)
+                          and tgtype & 2 = 2 and tgtype & event = event
+                          and p.prosrc like '%raise exception%is append-only%')
     """,
     "every budget is a tenant's": """
     select tenant_id from dpp.budgets except select tenant_id from dpp.tenants

@@ -7,7 +7,7 @@ every test.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -52,6 +52,7 @@ from dpp.ledger import (
     TenantUnknown,
 )
 from dpp.listings import EVERYTHING, RunFilter, RunPage
+from dpp.moments import FIRST, LAST
 from dpp.money import ZERO, Micros
 from dpp.neighbours import Neighbour, Offer
 from dpp.pricing import Appraised, InputError, InputsInvalid, PackUnknown
@@ -2060,6 +2061,8 @@ class ReadContract:
 
         for matching, places in (
             (RunFilter(created_after=middle), [2, 1]),
+            (RunFilter(created_after=datetime(1970, 1, 1, tzinfo=UTC)), [2, 1, 0]),
+            (RunFilter(created_after=FIRST, created_before=LAST), [2, 1, 0]),
             (RunFilter(created_before=middle), [0]),
             (RunFilter(created_after=middle, created_before=middle), []),
         ):

@@ -269,6 +269,18 @@ class KeyContract:
         assert found.new.expires_at is once_more.new.expires_at is None
         assert found.old.expires_in_s == DAY_S - 1  # the overlap began with the first
 
+    async def test_no_key_is_made_that_has_ended_at_its_birth(self, world: World) -> None:
+        """The first heir was handed on, and ended by that."""
+        store = world.store
+        await make_tenant(store)
+        await rotated(store, rotation(OWNER, "heir", overlap_s=60))
+        await rotated(store, rotation("heir", "second", overlap_s=0))
+        await world.advance(1)
+
+        again = await rotated(store, rotation(OWNER, "third"))
+
+        assert again.new.expires_in_s == 59
+
     async def test_once_the_new_key_was_used_the_old_ones_end_counts(self, world: World) -> None:
         store = world.store
         await make_tenant(store)

@@ -434,6 +434,14 @@ BREAKS = [
         "M7 the guards",
         (("transfers", "transfers_subject"),),  # so that it gets a database of its own
     ),
+    Break(
+        "a guard without teeth",
+        "create or replace function dpp.refuse_change() returns trigger language plpgsql"
+        " as 'begin return null; end'",
+        "14",
+        "M7 the guards",
+        (("transfers", "transfers_subject"),),
+    ),
     # 15: budgets have tenants; the auditor goes by tenants, and does not see that one is gone
     Break(
         "a tenant that is gone",

@@ -317,6 +317,28 @@ async def test_a_live_row_that_came_back_after_the_end_goes_when_it_is_accepted(
     assert not (await resolved(judged, by_name["04"], Accept())).frozen
     assert await found(judged) == []
 
+    await admin.execute("insert into dpp.live_runs select * from kept")
+    (again,) = await found(judged)
+    assert again.invariant == "04_live_or_ended"
+    await resolved(judged, again, Accept())
+
+
+@pytest.mark.parametrize("wrong", ["budget_day = budget_day - 1", "allowance_id = null"])
+async def test_a_live_row_that_counts_elsewhere_is_put_right_and_ended(
+    judged: PostgresStore, admin: Session, wrong: str
+) -> None:
+    await make_tenant(judged)
+    limited = evolve(new_key("limited", "acme"), spend_limit=Micros(5 * DOLLAR))
+    await judged.create_key(limited, operator="ops")
+    await create(judged, key_id="limited")
+    await admin.execute(f"update dpp.live_runs set {wrong}")
+    (finding,) = await found(judged)
+    assert finding.invariant == "06_rows_agree"
+
+    await resolved(judged, finding, Void())
+
+    assert await found(judged) == []
+
 
 async def test_a_live_row_that_holds_another_amount_is_put_right_and_ended(
     judged: PostgresStore, admin: Session

@@ -13,6 +13,7 @@ from attrs import evolve
 from dpp.admission import Created
 from dpp.leases import Lapse
 from dpp.money import Micros
+from dpp.pricing import InputsInvalid
 from dpp.runs import ErrorCode, Failure
 from dpp.settlement import Completed, FailedByItself, LeaseLost
 from dpp.webhooks import (
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from tests.store.worlds import World
 
 URL = "https://hooks.example.com/dpp"
-SECRET, OTHER = b"s" * 32, b"o" * 32
+SECRET, OTHER, THIRD = b"s" * 32, b"o" * 32, b"t" * 32
 HOLD_S = 30.0
 
 
@@ -422,6 +423,118 @@ class WebhookContract:
             told = await one_of(store, hook)
             assert (told.status, told.attempts) == ("failed", 0)
             assert told.error == "the endpoint is disabled"
+
+    async def test_what_waits_for_endpoints_that_are_off_takes_no_turn_of_others(
+        self, world: World
+    ) -> None:
+        store = world.store
+        for name in ("acme", "other"):
+            await make_tenant(store, name)
+        off = [await endpoint(store) for _ in range(3)]
+        on = await endpoint(store, "other")
+        for _ in range(2):
+            await settle(store)
+        await settle(store, "other")
+        for hook in off:
+            await store.delete_webhook("acme", hook.webhook_id)
+
+        (due,) = await claimed(store, per_endpoint=2, limit=4)
+
+        assert due.webhook_id == on.webhook_id
+
+    async def test_a_word_that_it_arrived_counts_after_the_last_attempt_was_given_up(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        hook = await endpoint(store)
+        await settle(store)
+        for _ in range(ATTEMPTS_MAX):
+            (due,) = await claimed(store)
+            await world.advance(HOLD_S + 1)
+        assert await claimed(store) == []
+        assert (await one_of(store, hook)).status == "failed"
+
+        await store.mark_deliveries([answered(due, 200)])
+        assert (await one_of(store, hook)).status == "delivered"
+        await store.mark_deliveries([answered(due, 500)])
+        assert (await one_of(store, hook)).status == "delivered"
+
+    async def test_a_delete_that_is_asked_again_is_answered_the_same(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        hook = await endpoint(store)
+
+        for _ in range(2):
+            assert await store.delete_webhook("acme", hook.webhook_id) is True
+            assert await store.list_webhooks("acme", before=None, limit=10) == []
+
+    async def test_a_rotation_that_is_asked_again_undoes_no_later_one(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        hook = await endpoint(store)
+        await settle(store)
+
+        for secret in (OTHER, THIRD, OTHER):
+            await store.rotate_webhook("acme", hook.webhook_id, secret)
+
+        (due,) = await claimed(store)
+        assert due.secrets == (THIRD, OTHER)
+
+    @pytest.mark.parametrize("first", ["runs", "money"])
+    async def test_every_endpoint_of_the_origin_gives_way_to_the_runs_own_url(
+        self, world: World, first: str
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        kinds = {"runs": RUN_EVENTS, "money": ("budget.low",)}
+        made = {kind: await endpoint(store, events=kinds[kind]) for kind in sorted(kinds)}
+        if first == "runs":
+            await store.delete_webhook("acme", made["runs"].webhook_id)
+            made["runs"] = await endpoint(store)
+        one = evolve(submission(), webhook_url="https://hooks.example.com/order/4711")
+        (answer,) = await submit(store, one)
+        assert isinstance(answer, Created)
+
+        await end_one(store, *await claim(store, await take_lease(store)))
+
+        (due,) = await claimed(store)
+        assert (due.webhook_id, due.url) == (made["runs"].webhook_id, one.webhook_url)
+        assert due.is_detour
+
+    @pytest.mark.parametrize("how", ["disabled", "another origin", "the budget's alone"])
+    async def test_a_runs_own_url_needs_an_endpoint_that_is_on_and_hears_of_runs(
+        self, world: World, how: str
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        events = ("budget.low",) if how == "the budget's alone" else RUN_EVENTS
+        hook = await endpoint(store, events=events)
+        if how == "disabled":
+            await store.change_webhook("acme", hook.webhook_id, WebhookChange(enabled=False))
+        if how == "another origin":
+            change = WebhookChange(url="https://moved.example.com/dpp")
+            await store.change_webhook("acme", hook.webhook_id, change)
+
+        (answer,) = await submit(
+            store, evolve(submission(), webhook_url="https://hooks.example.com/order/4711")
+        )
+
+        assert isinstance(answer, InputsInvalid)
+
+    async def test_where_the_endpoint_moved_the_runs_own_url_is_left(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        hook = await endpoint(store)
+        one = evolve(submission(), webhook_url="https://hooks.example.com/order/4711")
+        await submit(store, one)
+        moved = "https://moved.example.com/dpp"
+        await store.change_webhook("acme", hook.webhook_id, WebhookChange(url=moved))
+
+        await end_one(store, *await claim(store, await take_lease(store)))
+
+        (due,) = await claimed(store)
+        assert (due.url, due.is_detour) == (moved, False)
 
     async def test_a_replay_begins_anew_under_the_same_id(self, world: World) -> None:
         store = world.store

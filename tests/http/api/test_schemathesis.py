@@ -140,10 +140,10 @@ async def test_a_node_is_as_its_document_says(
     tried: subprocess.CompletedProcess[str], served_node: NodeProcess, books: Books
 ) -> None:
     print(f"seed {SEED}")  # noqa: T201 - pytest shows it where this fails
-    waiting = "select count(*) = 0 from dpp.live_runs"
+    ended = "select count(*) = 0 from dpp.live_runs where tenant_id = $1"
 
     assert tried.returncode == 0, f"{tried.stdout[-20_000:]}\n{tried.stderr[-2_000:]}"
     assert await books.value(BOUGHT, TENANT) > EXAMPLES
-    await until(lambda: books.value(waiting))
+    await until(lambda: books.value(ended, TENANT))
     await books.judge()
     assert served_node.running
