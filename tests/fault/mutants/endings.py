@@ -78,6 +78,17 @@ BUGS = (
 """,  # noqa: E501
             ),
             Change(
+                "sql/queries/write_endings.sql",
+                """\
+    join gone g on g.run_id = e.run_id
+    left join budgets b on b.tenant_id = e.tenant_id
+""",
+                """\
+    left join gone g on g.run_id = e.run_id
+    left join budgets b on b.tenant_id = e.tenant_id
+""",
+            ),
+            Change(
                 "dpp/store/endings.py",
                 COUNTED,
                 'counts["endings"] == counts["budgeted"] == len(endings)',
