@@ -29,8 +29,37 @@ def migrate() -> None:
     """Bring the database's schema to what this release knows."""
 
 
+def _assert_there(session: Session, action: str) -> None:
+    """Refuse a directory that is not ours to open; and one without a database, but to make it."""
+    directory = session.data_dir()
+    try:
+        datadir.running(directory)
+    except PermissionError:
+        raise Stop(
+            Exit.UNREACHABLE,
+            Trouble(
+                "no-access",
+                f"This user may not look into {directory}.",
+                "DPP changed nothing.",
+                "Run as the user of the node, or name another directory by --data-dir.",
+            ),
+        ) from None
+    if action != "up" and not (directory / "postgres").exists():
+        raise Stop(
+            Exit.UNREACHABLE,
+            Trouble(
+                "no-database",
+                f"There is no database in {directory}.",
+                "DPP changed nothing.",
+                "Name the right directory by --data-dir; `dpp serve` makes one.",
+            ),
+        )
+
+
 def _ask(session: Session, action: str, **more: Any) -> dict[str, Any]:
     config = session.node_config(quiet=True)
+    if config.database.embedded:
+        _assert_there(session, action)
     import trio
 
     from dpp import node

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from dpp.client.faults import Problem
 
 TODO: Mapping[str, str] = {
-    "spend-limit-exceeded": "Wait until it resets, or give the tenant another plan.",
+    "spend-limit-exceeded": "Wait until it resets, or give the tenant another plan. A key's own"
+    " limit never resets: `dpp key create TENANT --spend-limit USD` makes another key.",
+    "forbidden": "`dpp key create TENANT --scope SCOPE` makes a key that may do it.",
+    "not-found": "`dpp run list` shows the runs that there are.",
     "budget-exceeded": "Deposit more (`dpp deposit TENANT AMOUNT`), or lower --max-cost.",
     "max-cost-too-low": "Raise --max-cost to at least what is required.",
     "max-cost-too-high": "Lower --max-cost, or give the tenant another plan.",
@@ -25,7 +28,7 @@ TODO: Mapping[str, str] = {
     "run-ended": "`dpp audit show ID` shows the evidence; --accept resolves the finding.",
     "resolution-refused": "Resolve what it names first: `dpp audit list` shows every finding.",
     "resolution-unfit": "`dpp audit show ID` shows what is wrong.",
-    "internal-error": "Report it with the lines of the log.",
+    "internal-error": "Report it with the lines of the log. `dpp audit` says if the books hold.",
     "unauthorized": "Check --api-key or DPP_API_KEY; `dpp key create TENANT` makes another key.",
     "tenant-exists": "`dpp tenant show TENANT` shows it; `dpp key create TENANT` makes it a key.",
     "reference-reused": "Use another --reference for another transfer.",

@@ -200,6 +200,11 @@ def show_audit(out: Output, audit: Mapping[str, Any], *, title: str | None = Non
     verdict = "ok" if audit.get("ok") else "NOT ok"
     too = f", but findings are open: {len(findings)}" if findings else ""
     out.say(f"audit {verdict}: {holding} of {len(rows)} invariants hold{too}")
+    if not audit.get("ok"):
+        out.say(
+            "`dpp audit list` shows what was found; the auditor finds it within audit.interval_s. "
+            "What to do: docs/runbooks/audit-required.md"
+        )
 
 
 def _named(finding: Mapping[str, Any]) -> Mapping[str, Any]:

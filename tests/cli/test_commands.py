@@ -177,7 +177,7 @@ def test_a_key_is_rotated_and_the_old_one_goes_on_as_long_as_is_said(
     assert gone.document["error"]["code"] == "not-found"
 
 
-@pytest.mark.parametrize("time", ["-1", "1w", "", "1.5h", "soon"])
+@pytest.mark.parametrize("time", ["-1", "1w", "", "1.5h", "soon", "30"])
 def test_a_time_that_is_none_is_told_before_anything_is_asked(
     dpp: Dpp, name: str, time: str
 ) -> None:

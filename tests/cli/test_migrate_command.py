@@ -80,3 +80,14 @@ def test_a_login_that_the_database_refuses_ends_with_78(
 
     assert ended.status == Exit.CONFIGURATION, (ended.err, os.geteuid())
     assert ended.document["error"]["code"] == "database-refused"
+
+
+@pytest.mark.parametrize("action", ["status", "check", "down"])
+def test_a_directory_that_is_not_there_is_not_made_by_a_look(
+    dpp: Dpp, alone: Path, action: str
+) -> None:
+    asked = dpp("migrate", action, "--json")
+
+    assert asked.status == Exit.UNREACHABLE
+    assert asked.document["error"]["code"] == "no-database"
+    assert not alone.exists()

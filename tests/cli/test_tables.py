@@ -162,7 +162,9 @@ def test_an_audit_shows_offenders_and_findings(capsys: pytest.CaptureFixture[str
     assert "02: tenant_id t4" in out
     assert "02: and 2 more" in out
     assert "open finding: finding_id f, invariant 02" in out
-    assert out.endswith("audit NOT ok: 1 of 2 invariants hold, but findings are open: 1\n")
+    verdict = "audit NOT ok: 1 of 2 invariants hold, but findings are open: 1\n"
+    assert verdict in out
+    assert "`dpp audit list`" in out.partition(verdict)[2]
 
 
 def test_progress_without_a_terminal_is_a_line_a_change(capsys: pytest.CaptureFixture[str]) -> None:
