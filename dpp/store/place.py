@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from dpp.faults import StoreUnavailable, told
 from dpp.store import migrate, roles
-from dpp.store.connections import CONNECT_S, Address
+from dpp.store.connections import CONNECT_S, Address, Connection
 from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
 
 T = TypeVar("T")
@@ -97,6 +97,28 @@ async def assert_known(place: Place) -> None:
     state = await as_owner(place, migrate.known)
     if not isinstance(state, Current):
         raise refusal(state)
+    for address in (place.app, place.audit):
+        role = await over(address, astray)
+        if role is not None:
+            raise astray_refusal(role)
+
+
+async def astray(connection: Connection) -> str | None:
+    """Return the role's name where it looks for DPP's tables in another schema."""
+    role: str | None = await connection.fetchval(
+        "select current_user::text where to_regclass('stores') is distinct from"
+        " to_regclass('dpp.stores')"
+    )
+    return role
+
+
+def astray_refusal(role: str) -> SchemaRefused:
+    """Say how a role finds the tables."""
+    return SchemaRefused(
+        f"The role {role} does not look for tables in the schema dpp.",
+        f"As that role or as a superuser: alter role {role} set search_path = dpp; then start the "
+        "node again.",
+    )
 
 
 def refusal(state: Empty | Behind | Ahead) -> SchemaRefused:
@@ -118,8 +140,13 @@ def refusal(state: Empty | Behind | Ahead) -> SchemaRefused:
 
 async def as_owner(place: Place, action: Callable[[Any], Awaitable[T]]) -> T:
     """Run one of `dpp.store.migrate`'s functions on a connection of its own."""
+    return await over(place.owner, action)
+
+
+async def over(address: Address, action: Callable[[Any], Awaitable[T]]) -> T:
+    """Run something on a connection of its own, on which nothing is kept."""
     connection = await asyncpg.connect(
-        **place.owner.keywords, timeout=CONNECT_S, statement_cache_size=0
+        **address.keywords, timeout=CONNECT_S, statement_cache_size=0
     )
     try:
         return await action(connection)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,12 @@ from dpp.datadir import DataDirError
 from dpp.resources import sql_dir
 from dpp.store import migrate, roles
 from dpp.store.migrate import Ahead, Behind, Current, Empty
+from dpp.store.place import Place, SchemaRefused, assert_known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
+    from dpp.store.bridge import Bridge
     from tests.cluster import Cluster
     from tests.conftest import Database
 
@@ -404,3 +407,19 @@ def test_postgresql_15_has_the_same_catalog_and_the_limits_it_knows() -> None:
 
     with old_server() as host:
         assert asyncio.run(story(host)) == [IDS, [], "2s", Current()]
+
+
+async def test_a_role_that_looks_in_another_schema_is_told_how_it_finds_the_tables(
+    database: Database, bridge: Bridge
+) -> None:
+    """As an owner that nobody prepared: what it migrates it does not find."""
+    one, role = database.address("postgres"), "postgres"
+    nowhere = Place(one, one, one)
+
+    with pytest.raises(SchemaRefused) as refused:
+        await bridge.run(partial(assert_known, nowhere))
+
+    assert role in refused.value.what
+    assert f"alter role {role} set search_path = dpp" in refused.value.remedy
+    ours = Place(database.address(), one, database.address("dpp_audit"))
+    await bridge.run(partial(assert_known, ours))
