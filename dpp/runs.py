@@ -19,7 +19,7 @@ event) that the table below does not name is refused and changes nothing.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from attrs import frozen
@@ -109,8 +109,11 @@ PAID_BY_TENANT: Final = frozenset({
 })  # fmt: skip
 
 
-def payer(code: ErrorCode, cost: Micros) -> str:
-    """Return who pays for a failure: `tenant` or `platform`. An operator decides by the cost."""
+Payer: TypeAlias = Literal["tenant", "platform"]
+
+
+def payer(code: ErrorCode, cost: Micros) -> Payer:
+    """Return who pays for a failure. An operator decides by the cost."""
     by_tenant = code in PAID_BY_TENANT or (code is ErrorCode.RESOLVED_BY_OPERATOR and cost > 0)
     return "tenant" if by_tenant else "platform"
 

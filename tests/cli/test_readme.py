@@ -18,7 +18,8 @@ from tests.node_process import NodeProcess
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 LINKS = re.compile(r"\]\(([^)#:]+)\)")
-SERVE = ".venv/bin/dpp serve"
+SERVE = "dpp serve"
+PATH = 'export PATH="$PWD/.venv/bin:$PATH"'
 
 
 def steps() -> list[str]:
@@ -31,7 +32,7 @@ def steps() -> list[str]:
 def run(step: str, node: NodeProcess, shown: str) -> str:
     """Do one step; what a reader copies from an earlier answer is copied from `shown`."""
     dpp = f"{shlex.quote(sys.executable)} -m dpp"
-    script = step.replace(".venv/bin/dpp", dpp).replace("http://127.0.0.1:8080", node.url)
+    script = f'dpp() {{ {dpp} "$@"; }}\n' + step.replace("http://127.0.0.1:8080", node.url)
     variables = {
         "DPP_API_KEY": "".join(re.findall(r"dpp_live_\w+", shown)[:1]),
         "RUN_ID": "".join(re.findall(r'"run_id": ?"([^"]+)"', shown)[:1]),
@@ -53,7 +54,7 @@ def run(step: str, node: NodeProcess, shown: str) -> str:
 def test_each_step_of_the_tour_works_as_it_is_written(fresh_node: StartNode) -> None:
     if shutil.which("curl") is None:
         pytest.skip("needs curl: apt-get install curl")
-    serve, *tour = steps()
+    path, serve, *tour = steps()
     node = fresh_node()
 
     shown: dict[str, str] = {}
@@ -64,11 +65,12 @@ def test_each_step_of_the_tour_works_as_it_is_written(fresh_node: StartNode) -> 
             continue
         shown[step] = run(step, node, "".join(shown.values()))
 
-    assert serve == SERVE
+    assert (path, serve) == (PATH, SERVE)
     answers = [json.loads(text) for step, text in shown.items() if step.startswith("curl ")]
     submitted, ended, budget, transfers = answers
     assert (ended["run_id"], ended["status"]) == (submitted["run_id"], "COMPLETED")
-    assert budget["spent_usd"] == "0.020004"  # 0.010004, as the README says, and 0.01
+    assert ended["result"]["winner"] == "Birch"
+    assert budget["spent_usd"] == "0.020012"  # 0.010004, as the README says, and 0.010008
     assert [line["kind"] for line in transfers["items"]].count("settle") == 3
     assert list(shown.values())[-1].splitlines()[-1].startswith("audit ok")
 

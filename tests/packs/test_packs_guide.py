@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -71,6 +72,20 @@ def test_the_decision_is_answered_as_printed() -> None:
 
     assert json.loads(result) == printed
     assert replay(sent, printed["proof"]) == result
+
+
+def test_a_proof_is_replayed_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    digest, again = blocks("python")[-2:]
+    for sent in (json.loads(blocks("json")[0]), {"question": "Which ünicode?"}):
+        inputs = structure(sent, DecisionInputs)
+        assert isinstance(inputs, DecisionInputs)
+        result = encode(asdict(decide(inputs)))
+        names: dict[str, Any] = {"inputs": sent, "result": json.loads(result)}
+
+        exec(digest + again, names)  # noqa: S102 - the guide's own example
+
+        assert capsys.readouterr().out == "True\n"
+        assert names["result_bytes"] == result
 
 
 @pytest.mark.parametrize("pack", [ECHO, DECISION], ids=lambda pack: pack.pack_type)

@@ -9,10 +9,22 @@ from attrs import frozen
 from dpp.http.views.encoding import USD, Time
 from dpp.money import ZERO, Micros, show
 from dpp.pricing import policy_text
-from dpp.runs import Failure, Run, Status, payer
+from dpp.runs import Failure, Payer, Run, Status, payer
 
 StatusText: TypeAlias = Literal[
     "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELED", "EXPIRED"
+]
+# The values of `ErrorCode`, spelled out so that the document shows them where they stand.
+ErrorCodeText: TypeAlias = Literal[
+    "pack_refused",
+    "pack_error",
+    "timebox",
+    "cost_ceiling",
+    "result_too_large",
+    "lost_lease",
+    "store_unavailable",
+    "infrastructure",
+    "resolved_by_operator",
 ]
 
 
@@ -44,9 +56,9 @@ class ProgressView:
 class ErrorView:
     """Why a run failed, and who pays for it."""
 
-    code: str
+    code: ErrorCodeText
     detail: str
-    payer: str
+    payer: Payer
 
 
 @frozen(kw_only=True, slots=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from dpp.http.openapi.operations import EVENT_TYPES
 from dpp.http.problems import TYPES
 from dpp.http.routes import ROUTES, Route
 from dpp.http.views.encoding import SCHEMAS
+from dpp.money import Micros
+from dpp.runs import ErrorCode, payer
 from dpp.webhooks import EVENTS, payload
 from tests import described
 from tests.node_client import Client, submission
@@ -27,6 +30,8 @@ from tests.node_process import NodeProcess
 
 UNKNOWN = "018f0000-0000-7000-8000-000000000000"
 TEXT = {"text/csv", "text/event-stream"}
+GUIDE = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+COSTS = Micros(1), Micros(0)  # an operator decides by the cost
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,22 @@ def examples(told: Any) -> list[Any]:
 
 def test_document_is_valid_by_openapis_own_schema(document: Any) -> None:
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_why_a_run_failed_and_who_pays_are_listed_in_the_document_and_in_the_guide(
+    document: Any,
+) -> None:
+    told = document["components"]["schemas"]["ErrorView"]["properties"]
+    row = re.compile(r"^\| `([a-z_]+)` \|.*\| `(tenant|platform)`(.*) \|.*\|$", re.MULTILINE)
+    rows = row.findall(GUIDE)
+    payers = {code: [payer(code, cost) for cost in COSTS] for code in ErrorCode}
+
+    assert set(told["code"]["enum"]) == set(ErrorCode)
+    assert set(told["payer"]["enum"]) == {who for both in payers.values() for who in both}
+    assert {code: who for code, who, _ in rows} == {code: both[0] for code, both in payers.items()}
+    assert {code for code, _, by_cost in rows if by_cost} == {
+        code for code, both in payers.items() if both[0] != both[1]
+    }
 
 
 def test_what_a_node_serves_is_what_answers_are_held_against(document: Any) -> None:
