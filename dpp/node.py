@@ -49,6 +49,7 @@ from dpp.http.app import public_app
 from dpp.http.auth import Authenticator
 from dpp.http.connection import Connection
 from dpp.http.exchange import Patience
+from dpp.http.holding import SHARE, Holding
 from dpp.http.readiness import Readiness
 from dpp.http.services import Bounds, Services
 from dpp.ids import RunIds
@@ -446,6 +447,7 @@ def make_services(house: House) -> Services:
         keys=Authenticator(store.find_key, house.uses.note),
         keyring=store,
         readiness=Readiness(store.ping),
+        holding=Holding(max(1, config.http.connections_max // SHARE)),
         neighbourhood=lambda: house.standing.neighbourhood,
         new_run_id=RunIds(house.standing.clock.unix_ms, secrets.randbits).next,
         draining=house.stopping.draining,

@@ -190,6 +190,12 @@ def slow(delay_s: float, then: Behave = OK) -> Behave:
     return behave
 
 
+async def status_alone(connection: Connection) -> None:
+    """Say yes, and nothing more, as long as the other side stays."""
+    await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    await trio.sleep_forever()
+
+
 async def dribble(connection: Connection) -> None:
     """Say yes, and then go on for ever, a byte at a time."""
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")

@@ -99,6 +99,9 @@ async def stream_events(services: Services, request: Request) -> Streamed | Prob
     if run_id is None:
         return no_such_run()
     watch = Watch(request.tenant_id, run_id)
+    refused = services.holding.refusal(request.tenant_id)
+    if refused is not None:
+        return refused
     backlog = await read(services, watch, after)
     if backlog is None:
         return no_such_run()
@@ -173,8 +176,13 @@ class Reader:
             return list(await self.feed.news())
         return None
 
+    def come(self) -> None:
+        """Begin: the stream counts as held by its tenant."""
+        self.services.holding.come(self.watch.tenant_id)
+
     def leave(self) -> None:
         """Take nothing more."""
+        self.services.holding.leave(self.watch.tenant_id)
         if self.feed is not None:
             self.feed.leave()
 
@@ -182,6 +190,7 @@ class Reader:
 async def pieces(reader: Reader, page: Backlog | None) -> AsyncGenerator[bytes, None]:
     """Yield the body of a stream, from the backlog's first page on."""
     opening = RETRY  # at once, even where nothing is new: the head goes with it
+    reader.come()
     try:
         while page is not None:
             chapter = reader.turn(page)

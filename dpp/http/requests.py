@@ -103,6 +103,8 @@ class Words:
         """Return what is wrong with the text; None = nothing."""
         if not 0 < len(text) <= self.chars_max:
             return f"must have 1 to {self.chars_max} characters"
+        if "\0" in text:  # the database holds no such text
+            return "must not hold U+0000"
         if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
             return f"must match {self.pattern}"
         return None

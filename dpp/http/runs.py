@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, cast
@@ -38,6 +39,7 @@ from dpp.watches import Watch
 
 SUBMIT_WAIT_S: Final = 8.0  # a lost COMMIT is mostly resolved by then, and no client hangs for 10 s
 LIMIT: Final = Whole(1, 200, default=20)
+PAGE_BYTES_MAX: Final = 1024 * 1024  # of results on a page, as few lists have; then it is short
 LIST_QUERY: Final[Parameters] = {
     "limit": LIMIT,
     "cursor": Words(cursors.CHARS_MAX),
@@ -64,6 +66,9 @@ async def get_run(services: Services, request: Request) -> Answer | Problem:
         return no_such_run()
     wait_s = query["wait"]
     if isinstance(wait_s, int) and wait_s and run.status not in TERMINAL:
+        refused = services.holding.refusal(request.tenant_id)
+        if refused is not None:
+            return refused
         run = await wait_for_end(services, run, wait_s)
     body = encode(run_view(run))
     etag = b'"%b"' % sha256(body).hexdigest()[:32].encode("ascii")
@@ -86,13 +91,27 @@ async def list_runs(services: Services, request: Request) -> Answer | Problem:
     page = await services.reads.list_runs(
         request.tenant_id, before=before, limit=limit, matching=_filter(query)
     )
-    following = page.next_before
+    runs = within(page.runs)
+    following = runs[-1].run_id if len(runs) < len(page.runs) else page.next_before
     cursor = None if following is None else cursors.make("runs", request.tenant_id, str(following))
-    # A page may have megabytes of results: they are written one by one, and then only copied.
-    items = await services.bench.each(lambda run: written(run_view(run)), page.runs)
+    # A page may have a megabyte of results: they are written one by one, and then only copied.
+    items = await services.bench.each(lambda run: written(run_view(run)), runs)
     listed = RunList(cast("list[RunView]", items), cursor)
     body = await services.bench.once(lambda: encode(listed))
     return Answer(200, body, (NO_STORE,))
+
+
+def within(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the first of these runs, as many as a page has bytes for, and one at least.
+
+    An answer is held as long as its reader is slow, and one tenant may have many readers.
+    """
+    size = 0
+    for place, run in enumerate(runs):
+        size += len(run.result or b"")
+        if size > PAGE_BYTES_MAX and place:
+            return runs[:place]
+    return runs
 
 
 async def cancel_run(services: Services, request: Request) -> Answer | Problem:
@@ -134,7 +153,7 @@ def cost_headers(run: Run) -> tuple[Header, ...]:
 
 async def wait_for_end(services: Services, run: Run, wait_s: float) -> Run:
     """Return the run as soon as it has ended, else as it is when the wait is over."""
-    with trio.move_on_after(wait_s):
+    with services.holding.place(run.tenant_id), trio.move_on_after(wait_s):
         watch = Watch(run.tenant_id, run.run_id)
         ended = await services.watching.wait_terminal(watch, run.status)
         if ended is not None:

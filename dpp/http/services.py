@@ -11,6 +11,7 @@ from attrs import field, frozen
 from dpp.egress import Rules
 from dpp.http.auth import Authenticator
 from dpp.http.bench import Bench
+from dpp.http.holding import Holding
 from dpp.http.limits import Windows
 from dpp.http.readiness import Readiness
 from dpp.neighbours import Neighbourhood
@@ -62,4 +63,5 @@ class Services:
     outgoing: Rules = field(factory=Rules)  # where tenants may have us send
     bench: Bench = field(factory=Bench)
     reading: Windows = field(factory=Windows)
+    holding: Holding = field(factory=Holding)
     neighbourhood: Callable[[], Neighbourhood] = Neighbourhood

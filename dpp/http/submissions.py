@@ -63,7 +63,8 @@ async def submit_run(services: Services, request: Request) -> Answer | Problem:
     _log(request, admitted)
     preferred = read_preferences(request.headers.get(b"prefer", []), services.bounds.wait_max_s)
     run = admitted.run
-    if preferred.wait_s and run.status not in TERMINAL:
+    may_wait = services.holding.refusal(request.tenant_id) is None  # else it is answered at once
+    if preferred.wait_s and run.status not in TERMINAL and may_wait:
         left_s = asked_at + preferred.wait_s - trio.current_time()
         run = await wait_for_end(services, run, max(0, left_s))
     return _answer(run, admitted, preferred)

@@ -20,6 +20,7 @@ from dpp import egress
 from dpp.egress import Refused, Rules, Target
 from dpp.outgoing.pinned import Allowance, AnswerCut, OwnListener, Pinned
 
+BODY_S: Final = 1.0  # for what comes behind a status, so that who is polite sees no reset
 SEND_S: Final = 10.0  # what a receiver may take: it should take the event, and work on it later
 ANSWER_MAX: Final = 64 * 1024  # bytes: an answer to an event has nothing to say
 # Names that are looked up at once. A look-up that hangs keeps its thread longer than we wait, so
@@ -71,6 +72,7 @@ class Sender:
     resolve: Resolve = field(factory=SystemResolver)
     tls: ssl.SSLContext = field(factory=httpcore.default_ssl_context)
     send_s: float = SEND_S
+    body_s: float = BODY_S
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Send; whatever goes wrong is an outcome."""
@@ -135,7 +137,10 @@ class Sender:
             connection.stream("POST", url, headers=named, content=body) as response,
         ):
             heard.append(response.status)
-            return Answered(response.status, await response.aread())
+            # The status says it all. Who sends the rest never must not hold a place meanwhile.
+            with trio.move_on_after(self.body_s):
+                return Answered(response.status, await response.aread())
+            return Answered(response.status)
 
 
 def _is_tls(error: BaseException) -> bool:

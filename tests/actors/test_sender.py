@@ -14,7 +14,7 @@ from dpp.egress import Rules
 from dpp.outgoing.pinned import Allowance, OwnListener, Pinned
 from dpp.outgoing.sender import ANSWER_MAX, Answered, Outcome, Sender, SystemResolver, Unanswered
 from tests import receiver as acts
-from tests.receiver import Behave, Receiver, receiving, trusting
+from tests.receiver import Behave, Receiver, receiving, status_alone, trusting
 
 NAME = "hooks.example.com"
 BODY = b'{"a":1}'
@@ -236,3 +236,11 @@ async def test_the_system_is_asked_for_names() -> None:
     assert "127.0.0.1" in await SystemResolver()("localhost", 443)
     with pytest.raises(OSError, match=r".*"):
         await SystemResolver()("no-such-name.invalid", 443)
+
+
+async def test_a_receiver_that_ends_no_answer_holds_its_place_no_longer_for_it() -> None:
+    async with receiving(status_alone) as to:
+        with trio.fail_after(60):
+            outcome = await sender(to, send_s=600.0).post(to.url(), {}, BODY)
+
+    assert outcome == Answered(200)

@@ -19,6 +19,7 @@ from dpp.actors.watchboard import Stream, Watchboard
 from dpp.chronicles import Backlog, Bookmark, State, Told, parse
 from dpp.faults import StoreUnavailable
 from dpp.http import events
+from dpp.http.holding import Holding
 from dpp.ids import uuid7
 from dpp.money import ZERO, Micros
 from dpp.runs import ErrorCode, Failure, Run, Status
@@ -471,6 +472,7 @@ class Still:
     pages: list[Backlog] = field(factory=list)
     watching: Watchboard = field(factory=lambda: Watchboard(lambda _: False))
     draining: trio.Event = field(factory=trio.Event)
+    holding: Holding = field(factory=Holding)
 
     @property
     def reads(self) -> Still:

@@ -11,9 +11,12 @@ import pytest
 import trio
 from attrs import evolve
 
-from dpp.http import submissions
+from dpp.http import runs, submissions
 from dpp.ids import uuid7
+from dpp.money import Micros
+from dpp.settlement import Completed
 from tests.http.test_wire import BAD_MONEY
+from tests.store.steps import claim, end_one, take_lease
 
 if TYPE_CHECKING:
     from tests.http.conftest import Api
@@ -571,3 +574,66 @@ async def test_unique_run_ids_are_version_seven(api: Api) -> None:
 
     assert [run_id.version for run_id in made] == [7] * 5
     assert made == sorted(made)
+
+
+async def test_a_list_is_asked_for_no_text_that_the_database_cannot_hold(api: Api) -> None:
+    key = await api.tenant()
+
+    answer = await api.ask("GET", "/v1/runs?pack_type=a%00b", key)
+
+    assert (answer.status_code, problem(answer)) == (422, "invalid-request")
+
+
+async def test_a_page_with_large_results_is_short_and_the_rest_follows(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PAGE_BYTES_MAX", 25_000)
+    key = await api.tenant()
+    made = [(await api.submit(key)).json()["run_id"] for _ in range(5)]
+    lease = await take_lease(api.store)
+    for one in await claim(api.store, lease):
+        await end_one(api.store, one, Completed(b'"%b"' % (b"x" * 10_000), Micros(0)))
+
+    pages, cursor = [], ""
+    while cursor is not None:
+        answer = await api.ask("GET", f"/v1/runs?limit=5{cursor and '&cursor='}{cursor}", key)
+        pages.append([run["run_id"] for run in answer.json()["items"]])
+        cursor = answer.json()["next_cursor"]
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [run_id for page in pages for run_id in page] == made[::-1]
+
+
+async def test_a_tenant_holds_its_share_of_waits_and_nobody_elses(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.services.holding, "most", 2)
+    key, other = await api.tenant("acme"), await api.tenant("other")
+    run = (await api.submit(key)).json()["run_id"]
+    theirs = (await api.submit(other)).json()["run_id"]
+    answers: list[httpx.Response] = []
+
+    async def wait(key: str, run_id: str) -> None:
+        answers.append(await api.ask("GET", f"/v1/runs/{run_id}?wait=60", key))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(wait, key, run)
+        while api.services.holding.refusal("acme") is None:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        refused = await api.ask("GET", f"/v1/runs/{run}?wait=60", key)
+        stream = await api.ask("GET", f"/v1/runs/{run}/events", key)
+        at_once = await api.submit(key, headers={"Prefer": "wait=60"})
+        nursery.start_soon(wait, other, theirs)
+        while not api.services.holding._held["other"]:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        for tenant_key, run_id in ((key, run), (other, theirs)):
+            await api.ask("POST", f"/v1/runs/{run_id}:cancel", tenant_key)
+
+    for answer in (refused, stream):
+        assert (answer.status_code, problem(answer)) == (429, "quota-exceeded")
+        assert answer.json()["violated-policies"] == ["held"]
+        assert answer.headers["retry-after"] == "5"
+    assert at_once.status_code == 201
+    assert [answer.json()["status"] for answer in answers] == ["CANCELED"] * 3
+    assert api.services.holding.refusal("acme") is None

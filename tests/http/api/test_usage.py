@@ -9,7 +9,7 @@ import pytest
 
 from tests.http.api.conftest import NewTenant
 from tests.node_books import Books
-from tests.node_client import Client
+from tests.node_client import Client, problem
 from tests.node_process import NodeProcess
 
 DAY = timedelta(days=1)
@@ -120,6 +120,19 @@ async def test_wrong_periods_are_refused(shared: Client, params: dict[str, Any])
 
     assert answer.status_code == 422
     assert answer.json()["type"].endswith("/invalid-request")
+
+
+@pytest.mark.parametrize(
+    "params", [{"from": "0001-01-01"}, {"to": "9999-12-31", "from": "2026-01-01"}]
+)
+async def test_a_period_to_an_end_of_the_calendar_is_too_long_for_whoever_has_runs(
+    acme: Client, params: dict[str, Any]
+) -> None:
+    await acme.ended((await acme.submitted())["run_id"])
+
+    answer = await acme.ask("GET", "/v1/usage", params=params)
+
+    assert (answer.status_code, problem(answer)) == (422, "invalid-request")
 
 
 async def test_the_ends_of_the_calendar_are_days_like_others(shared: Client) -> None:
