@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import trio
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -21,7 +22,7 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 
@@ -31,6 +32,10 @@ from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Peer
 from dpp.http.relay import Relay, Taken, Told
 
+# Bytes of frames beyond what requests, bodies and answers explain: pings, settings, priorities.
+CHATTER_MAX: Final = 64 * 1024
+EXPLAINED: Final = 16 * 1024  # by a request, with all that goes with it
+SLICE: Final = 2 * 1024  # that is read before others have their turn: up to 230 frames
 RESETS_FREE: Final = 100  # streams that a peer may open and reset beyond those it let be answered
 _KEY: Final = "stream_id"  # in the state that hypercorn hands to its app
 
@@ -45,6 +50,7 @@ class Http2(H2Protocol):
         self._make_relay = make_relay
         self._relays: dict[int, tuple[Relay, Told]] = {}
         self._resets = 0
+        self._chatter = 0
         self._draining = False
 
     def drain(self) -> bool:
@@ -65,6 +71,26 @@ class Http2(H2Protocol):
         with suppress(ProtocolError):
             self.connection.close_connection()
         await self._flush()
+
+    async def take(self, data: bytes) -> None:
+        """Read what came, a bit at a time; who only chatters is sent away."""
+        for start in range(0, len(data), SLICE):
+            piece = data[start : start + SLICE]
+            self._chatter += len(piece)
+            await self.handle(RawData(piece))
+            if self._chatter > CHATTER_MAX:
+                await self._send_away()
+                return
+            await trio.lowlevel.checkpoint()
+
+    def explain(self, size: int) -> None:
+        """Count so many bytes as no chatter; none are saved up."""
+        self._chatter = max(0, self._chatter - size)
+
+    async def _send_away(self) -> None:
+        self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+        await self._flush()
+        await self.send(Closed())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, *_: Any) -> None:
         """Be the app that hypercorn calls for a stream."""
@@ -96,6 +122,7 @@ class Http2(H2Protocol):
         if self._draining:  # nothing was done: it may be sent again elsewhere (RFC 9113, 8.7)
             self.connection.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
+        self.explain(EXPLAINED)
         body = Told()
         credit = partial(self._credit, event.stream_id, body)
         self._relays[event.stream_id] = self._make_relay(*read, body, credit), body
@@ -109,6 +136,7 @@ class Http2(H2Protocol):
     def _take(self, event: DataReceived) -> None:
         """Keep what belongs to a body; padding, and what nobody waits for, is credited at once."""
         served, owed = self._relays.get(event.stream_id), event.flow_controlled_length
+        self.explain(owed)
         if served is not None and not served[0].reply.complete:
             served[1].put(event.data)
             owed -= len(event.data)
@@ -119,9 +147,7 @@ class Http2(H2Protocol):
         """Let a request go; who only opens and resets is sent away (CVE-2023-44487)."""
         self._resets += 1
         if self._resets > RESETS_FREE + self.keep_alive_requests // 2:
-            self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            await self._flush()
-            await self.send(Closed())
+            await self._send_away()
             return
         await super()._handle_events([event])
 

@@ -117,6 +117,8 @@ class WorkerConnection(Guarded):
         if isinstance(event, RawData):
             if self._mute or (self._relay is not None and self._relay.mute):
                 return
+            if self._frames is not None:
+                self._frames.explain(len(event.data) // 2)  # half: else pings would explain pings
             async with self.send_lock:
                 sent = await self.send_bounded(event.data)
             if not sent:
@@ -241,5 +243,5 @@ class WorkerConnection(Guarded):
         self._idle.deadline = trio.current_time() + self._patience.idle_s
         with self._idle:
             while data := await self.stream.receive_some(RECV_MAX):
-                await protocol.handle(RawData(bytes(data)))
+                await protocol.take(bytes(data))
         await protocol.leave()

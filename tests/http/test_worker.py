@@ -571,9 +571,28 @@ async def empty_frames(frames: Frames) -> None:
     assert await frames.status(stream_id) == 200
 
 
+async def pings(frames: Frames) -> None:
+    await chatter(frames, lambda: frames.h2.ping(b"12345678"))
+
+
+async def settings(frames: Frames) -> None:
+    await chatter(frames, lambda: frames.h2.update_settings({}))
+
+
+async def chatter(frames: Frames, say: Callable[[], object]) -> None:
+    """Say something that asks for nothing, until one is sent away."""
+    with suppress(trio.BrokenResourceError):
+        for _ in range(200):
+            for _ in range(200):
+                say()
+            await frames.flush()
+    gone = await frames.until(h2.events.ConnectionTerminated)
+    assert gone is None or gone.error_code == ErrorCodes.ENHANCE_YOUR_CALM  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     "hostile",
-    [data_after_the_answer, priorities, resets, garbage, large_head, empty_frames],
+    [data_after_the_answer, priorities, resets, garbage, large_head, empty_frames, pings, settings],
     ids=lambda hostile: hostile.__name__,
 )
 async def test_hostile_frames_harm_nobody_else(
