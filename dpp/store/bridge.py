@@ -27,6 +27,8 @@ T = TypeVar("T")
 IN_FLIGHT_MAX = 4096
 # the loop has nothing to do any more when it is stopped; past this the thread is left behind
 STOP_S = 5.0
+LAST_S = 0.5  # for operations that are about to end when the bridge is closed
+LOOK_S = 0.01
 
 log = get_logger(__name__)
 
@@ -116,14 +118,22 @@ class Bridge:
         self._thread.start()
 
     async def close(self) -> None:
-        """Stop the loop. Operations still in flight are left: the server's limits end them."""
+        """Stop the loop. Operations that go on are left: the server's limits end them.
+
+        What is about to end, such as a connection that is just made, may do so: left, it would keep
+        the loop from closing.
+        """
         self._closing = True
+        with trio.move_on_after(LAST_S):
+            while self._in_flight and self._thread.is_alive():  # noqa: ASYNC110 - it ends soon
+                await trio.sleep(LOOK_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         await trio.to_thread.run_sync(self._thread.join, STOP_S)
         if not self._thread.is_alive():
             # What is in flight was left on purpose: that its task is gone is no news.
             self._loop.set_exception_handler(lambda _loop, _context: None)
-            self._loop.close()
+            with suppress(OSError):  # a handle is left in it: the process ends with it
+                self._loop.close()
 
 
 @asynccontextmanager

@@ -106,6 +106,7 @@ class Pool:
         self._address = address
         self._places = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
@@ -135,10 +136,15 @@ class Pool:
             raise StoreUnavailable(f"no connection: {error}") from error
 
     def _give_back(self, connection: Connection) -> None:
-        if connection.is_closed() or connection.is_in_transaction():
+        if self._closed or connection.is_closed() or connection.is_in_transaction():
             connection.terminate()
         else:
             self._idle.append(connection)
+
+    def close(self) -> None:
+        """Throw away what is idle, and what comes back later."""
+        self._closed = True
+        self.drop_idle()
 
     def drop_idle(self) -> None:
         """Throw away what is idle: after one connection was lost, the others are suspect."""

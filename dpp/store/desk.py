@@ -156,13 +156,13 @@ class Desk:
         return await self._hand_over(name, self.work, asking)
 
     async def close(self) -> None:
-        """Drop every idle connection."""
+        """Close the pools; an operation that still goes on leaves no connection behind."""
 
-        async def drop() -> None:  # it must run in the bridge's thread
+        async def close() -> None:  # it must run in the bridge's thread
             for pool in self._pools:
-                pool.drop_idle()
+                pool.close()
 
-        await self._bridge.run(drop)
+        await self._bridge.run(close)
 
 
 async def ask(

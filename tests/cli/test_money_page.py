@@ -37,7 +37,7 @@ def test_each_command_says_what_the_page_shows(
 
     steps = list(shown())
     for command, said in steps:
-        typed = command.replace("$RUN", run["run_id"]).replace("adjust acme", f"adjust {name}")
+        typed = command.replace("$RUN_ID", run["run_id"]).replace("adjust acme", f"adjust {name}")
         ended = dpp(*shlex.split(typed))
 
         assert ended.out + ended.err == said, command

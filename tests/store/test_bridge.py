@@ -14,6 +14,9 @@ import trio.testing
 from dpp.faults import StoreUnavailable
 from dpp.store import bridge as module
 from dpp.store.bridge import Bridge, BridgeDied, open_bridge
+from dpp.store.desk import Sizes
+from dpp.store.postgres import open_postgres
+from tests.conftest import LIMITS, Database
 from tests.store.sessions import SOON_S, start
 
 
@@ -133,3 +136,20 @@ async def test_what_is_in_flight_at_the_end_is_left_without_a_word(
     gc.collect()
 
     assert caplog.records == []
+
+
+async def test_a_connection_that_is_being_made_at_the_end_is_made_and_closed(
+    database: Database,
+) -> None:
+    """Left in the middle, it would keep a handle, and the loop could not be closed."""
+    async with open_bridge() as bridge:
+        opened = open_postgres(
+            bridge, database.address(), database.address("dpp_audit"), Sizes.of(8), LIMITS
+        )
+        async with opened as store, trio.open_nursery() as asking:
+            asking.start_soon(store.ping)
+            await trio.lowlevel.checkpoint()
+            asking.cancel_scope.cancel(reason="gone at once")
+
+    assert bridge._in_flight == 0
+    assert bridge._loop.is_closed()
