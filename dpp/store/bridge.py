@@ -125,6 +125,7 @@ class Bridge:
         """
         self._closing = True
         with trio.move_on_after(LAST_S):
+            await trio.lowlevel.checkpoint()
             while self._in_flight and self._thread.is_alive():  # noqa: ASYNC110 - it ends soon
                 await trio.sleep(LOOK_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
