@@ -61,13 +61,15 @@ BUGS = (
             ),
             Change(
                 "dpp/store/connections.py",
-                "        if self._closed or connection.is_closed() or connection.is_in_transaction():\n",
+                "        if self._closed or connection.is_closed()"
+                " or connection.is_in_transaction():\n",
                 "        committing = getattr(connection, 'committing', None)\n"
                 "        if committing is not None and not committing.done():\n"
                 "            committing.add_done_callback("
                 "lambda done: (done.exception(), self._give_back(connection)))\n"
                 "            return\n"
-                "        if self._closed or connection.is_closed() or connection.is_in_transaction():\n",
+                "        if self._closed or connection.is_closed()"
+                " or connection.is_in_transaction():\n",
             ),
         ),
         (COMMIT + "test_a_submit_is_created_or_exists_and_is_one_run",),
