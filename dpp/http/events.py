@@ -176,6 +176,11 @@ class Reader:
             return list(await self.feed.news())
         return None
 
+    @property
+    def is_refused(self) -> bool:
+        """Say whether its tenant has all the streams and waits that it may."""
+        return self.services.holding.refusal(self.watch.tenant_id) is not None
+
     def come(self) -> None:
         """Begin: the stream counts as held by its tenant."""
         self.services.holding.come(self.watch.tenant_id)
@@ -190,6 +195,9 @@ class Reader:
 async def pieces(reader: Reader, page: Backlog | None) -> AsyncGenerator[bytes, None]:
     """Yield the body of a stream, from the backlog's first page on."""
     opening = RETRY  # at once, even where nothing is new: the head goes with it
+    if reader.is_refused:  # others came while its backlog was read
+        yield opening
+        return
     reader.come()
     try:
         while page is not None:

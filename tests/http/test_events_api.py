@@ -575,3 +575,17 @@ async def test_silence_is_broken_every_15_seconds(autojump_clock: MockClock) -> 
     assert at == pytest.approx([15, 30, 45])
     assert events.HEARTBEAT.startswith(b":")
     assert still.watching.watching() == []
+
+
+async def test_streams_that_came_at_once_are_no_more_than_a_tenant_may_hold() -> None:
+    """All were let in before one was counted; what is too much ends, and its client asks again."""
+    still = Still()
+    still.holding.most = 1
+    first, second = (still.open(page(Status.PROCESSING, 1)) for _ in range(2))
+
+    await anext(first)
+    told_second = [piece async for piece in second]
+    await first.aclose()
+
+    assert told_second == [events.RETRY]
+    assert still.holding.refusal(WATCH.tenant_id) is None
