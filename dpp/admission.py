@@ -17,6 +17,7 @@ from uuid import UUID
 from attrs import evolve, field, frozen
 
 from dpp.egress import origin
+from dpp.modes import RETRY_S, InForce, Mode
 from dpp.money import Micros
 from dpp.plans import WINDOW_S, Plan, Plans
 from dpp.pricing import Appraisal, Appraised, InputError, InputsInvalid, PackUnknown
@@ -93,15 +94,20 @@ class Books:
     dead_keys: frozenset[str]
     now: datetime
     allowances: Mapping[str, Allowance] = field(factory=dict)  # by API key
+    in_force: InForce = field(factory=InForce)
 
 
 @frozen
 class Window:
-    """A tenant's rate window: its limit, what is left, and seconds until it starts anew."""
+    """A tenant's rate window: its limit, what is left, and seconds until it starts anew.
+
+    `left_s`: the same seconds, not rounded up; it is no news of the window, and not compared.
+    """
 
     limit: int
     remaining: int
     reset_s: int
+    left_s: float = field(default=0.0, eq=False)
 
 
 @frozen
@@ -156,6 +162,13 @@ class TenantSuspended:
 @frozen
 class TenantFrozen:
     """The tenant has an open audit finding; its accepted runs go on."""
+
+
+@frozen
+class NoSubmits:
+    """Operators let no new runs in for now; `retry_after_s`: until then, or a guess."""
+
+    retry_after_s: int
 
 
 @frozen
@@ -214,6 +227,7 @@ Refusal: TypeAlias = (
     | KeyDead
     | TenantSuspended
     | TenantFrozen
+    | NoSubmits
     | PlanUnknown
     | PackUnknown
     | PackNotAllowed
@@ -276,10 +290,9 @@ def admit(  # noqa: PLR0911, C901 - a line an answer
         if earlier.fingerprint != submission.fingerprint:
             return ExistsWithDifferentRequest()
         return Pruned(earlier.run_id) if earlier.pruned else Exists(earlier.run_id)
-    if account.suspended:
-        return TenantSuspended()
-    if account.frozen:
-        return TenantFrozen()
+    closed = shut(account, books.in_force)
+    if closed is not None:
+        return closed
     plan = plans.get(account.plan)
     if plan is None:
         return PlanUnknown(account.plan)
@@ -311,6 +324,17 @@ def admit(  # noqa: PLR0911, C901 - a line an answer
         allowance_id=None if allowance is None else allowance.allowance_id,
         window=None if window is None else evolve(window, remaining=window.remaining - 1),
     )
+
+
+def shut(account: Account, in_force: InForce) -> Admission | None:
+    """Say why no new run at all is let in; None = it may be."""
+    if account.suspended:
+        return TenantSuspended()
+    if account.frozen:
+        return TenantFrozen()
+    if in_force.mode is Mode.NO_SUBMIT:
+        return NoSubmits(RETRY_S if in_force.left_s is None else max(1, ceil(in_force.left_s)))
+    return None
 
 
 def unfit(submission: Submission, account: Account, plan: Plan, now: datetime) -> Admission | None:
@@ -367,10 +391,13 @@ def rate_window(account: Account, plan: Plan, now: datetime) -> Window | None:
     if limit is None:
         return None
     if account.window_from is None or now >= window_end(account.window_from):
-        return Window(limit, remaining=limit, reset_s=WINDOW_S)
+        return Window(limit, remaining=limit, reset_s=WINDOW_S, left_s=WINDOW_S)
     left_s = (window_end(account.window_from) - now).total_seconds()
     return Window(
-        limit, remaining=max(limit - account.window_count, 0), reset_s=max(ceil(left_s), 1)
+        limit,
+        remaining=max(limit - account.window_count, 0),
+        reset_s=max(ceil(left_s), 1),
+        left_s=left_s,
     )
 
 

@@ -40,6 +40,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "submissions are refused; accepted runs go on.",
         AUDIT,
     ),
+    "books not closed": Advice(
+        "The ledger has a gap: nothing of it leaves. The auditor has a finding of it.", AUDIT
+    ),
     "batch refused": Advice("It was rolled back and is tried again in halves.", REPORT),
     "submission refused": Advice("It was answered 500; nothing was written or held.", REPORT),
     "ending refused": SET_ASIDE,
@@ -64,6 +67,23 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "pack raised": Advice("The run is FAILED at its charges or the minimum fee.", LOOK_AT_PACK),
     "pack not loaded": Advice(
         "The node works without it, and refuses submissions of it.", "Mend the pack and restart."
+    ),
+    # backups
+    "wal receiver is behind": Advice(
+        "It goes on; the node keeps WAL for it up to max_slot_wal_keep_size (left_bytes remain).",
+        "Look at the disk of the backups, and at the lines before this one.",
+    ),
+    "wal receiver ended": Advice(
+        "It is started again in a second; the node keeps what was not received meanwhile.",
+        "Look at what it says: a disk that is full, a node that stops.",
+    ),
+    "wal is lost": Advice(
+        "The node dropped WAL that nobody took for too long. Receiving goes on after it; backups "
+        "from before restore to from_lsn and no further.",
+        "Take a backup now: systemctl start dpp-backup; docs/backup.md.",
+    ),
+    "results not copied": Advice(
+        "WAL is received all the same. They are tried again.", "Look at the disk of the backups."
     ),
     # the lease
     "heartbeat unanswered": Advice(
@@ -94,7 +114,25 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "result store unavailable": Advice(
         "Storing a large result is asked again; after reconcile.store_wait_s its run is retried "
         "free. Runs with small results go on.",
-        "Look at the directory that is named, its disk and its volume.",
+        "Look at the directory that is named, its disk and its volume; of a bucket, ask "
+        "`dpp doctor`.",
+    ),
+    "object read wrong": Advice(
+        "It was read once more, and only what is right is used.",
+        "Look at the way to the store; where it comes often, at the store's own health.",
+    ),
+    "no primary any more": Advice(
+        "Every connection was dropped; new ones go to a primary only. Until there is one, "
+        "submissions are answered 503 and the node is not ready.",
+        "None where another server takes over; else look why the primary only reads.",
+    ),
+    "a crash may lose commits": Advice(
+        "The node works all the same; production refuses such a server.",
+        "Turn fsync and full_page_writes on, unless the server's host keeps commits elsewhere.",
+    ),
+    "role without limits": Advice(
+        "The node works; a client that freezes holds its locks for longer than it must.",
+        "dpp migrate roles; or, as a superuser, alter role … set … as docs/database.md says.",
     ),
     "no connection": Advice(
         "It is tried again; until then nothing is claimed or taken in.",
@@ -106,15 +144,38 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "blob store could not be asked": Advice(
         "Nothing is decided about this run; after reconcile.store_wait_s a finding is opened.",
-        "Look at the directory, its disk and who may write there.",
+        "Look at the directory, its disk and who may write there; of a bucket, ask `dpp doctor`.",
     ),
     "result could not be read": Advice(
         "The request was answered 503, the result is as it was.",
-        "Look at the directory, its disk and who may read there.",
+        "Look at the directory, its disk and who may read there; of a bucket, ask `dpp doctor`.",
     ),
     "result astray": Advice(
         "The request was answered 500 and a finding is open; run and cost stay as they are.",
         AUDIT,
+    ),
+    "redis unavailable": Advice(
+        "Money and runs are as they were. Nodes poll, and each allows its share of reads; Redis is "
+        "tried again every few seconds.",
+        "Look at Redis and the way to it: `detail` says what came of which question.",
+    ),
+    "sqs unavailable": Advice(
+        "Money and runs are as they were. Hints are dropped, runs are found by polling; SQS is "
+        "tried again every second.",
+        "`detail` says what came of which question; `dpp doctor` looks at the way to it, and "
+        "config/iam has the rights of a node.",
+    ),
+    "no hint": Advice(
+        "It stays in the queue, and after three times it is a dead letter; no run is concerned.",
+        "Look who else sends to this queue: it belongs to one deployment of DPP alone.",
+    ),
+    "dead letters": Advice(
+        "Nothing waits for them; SQS drops them after 14 days.",
+        "Look at some with `aws sqs receive-message`, then purge the dead-letter queue.",
+    ),
+    "no dead-letter queue": Advice(
+        "A message that is no hint comes again until SQS drops it.",
+        "Ask `dpp aws bootstrap`: it gives the queue what it lacks.",
     ),
     "another object lies where the result belongs": Advice(
         "It was left as it is; the run is retried free, under another key.", REPORT
@@ -147,6 +208,37 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "an operation failed after its waiter had gone": Advice(
         "It was rolled back; who asked had left.", REPORT
+    ),
+    "a loop hangs": Advice(
+        "The node drains and exits with status 1; its runs are handed back.", REPORT
+    ),
+    "watchdog not fed": Advice(
+        "The next look is soon; without a good one in time systemd kills and restarts the node.",
+        "Look for what stopped this node for so long: CPU, memory, a suspended machine.",
+    ),
+    "retention put off": Advice(
+        "Nothing of this batch was let go; the other tenants go on, and it is tried in an hour.",
+        "None, unless it goes on: then look at how large this tenant's runs are.",
+    ),
+    "retention refused": Advice(
+        "The database let nothing of this tenant go; the others go on.",
+        "Look what it refused, ask `dpp audit`, and report it with the traceback.",
+    ),
+    "audit refused": Advice(
+        "The node goes on, and its books are not proved until this is mended.",
+        "The server cannot read a page: look at its log and its disk; restore from a backup.",
+    ),
+    "reload refused": Advice(
+        "Nothing was taken over: the node goes on as it was.",
+        "Mend what the errors name, look with `dpp config check`, and reload again.",
+    ),
+    "setting needs a restart": Advice(
+        "The node goes on with the value it started with; all else was taken over.",
+        "Restart the node when it suits, or put the old value back.",
+    ),
+    "systemd could not be told": Advice(
+        "The node goes on; it is told again at the next occasion.",
+        "Look at NotifyAccess= of the unit, and at systemd itself.",
     ),
     "request failed": ANSWERED_500,
     "admin request failed": ANSWERED_500,

@@ -33,6 +33,7 @@ SPEND: Final = "12_spend_equals_facts"
 ALLOWANCES: Final = "13_allowances_equal_facts"
 GUARDED: Final = "14_facts_are_guarded"
 KNOWN: Final = "15_budgets_have_tenants"
+CLOSED: Final = "16_closings_hold"
 PARTS: Final = ("deposited", "available", "held", "spent")
 ALERTS: Final = {LIVE_OR_ENDED: "no_receipt_audit"}  # the name that alerts on lost runs look for
 
@@ -106,6 +107,8 @@ def essence(invariant: str, row: Row) -> Mapping[str, Any]:
             last = (row.get("spend_day"), row.get("spend_day_folded"))
             over = number("spend") - number("spend_folded")
             return {"over": over, "last": None if last[0] == last[1] else last}
+        case "16_closings_hold":
+            return closing_essence(row)
         case "13_allowances_equal_facts":
             there = row.get("used") is not None
             over_limit = number("used") > number("spend_limit")
@@ -114,6 +117,16 @@ def essence(invariant: str, row: Row) -> Mapping[str, Any]:
                 "over_limit": over_limit,
             }
     return row
+
+
+def closing_essence(row: Row) -> Mapping[str, Any]:
+    """Return by how much a closing entry is not what is left of its facts and what has gone."""
+    parts = {name: (row[f"kept_{name}"] or 0) for name in ("deposited", "held", "spent")}
+    parts["deposited"] += row["gone_deposited"]
+    parts["held"] += row["gone_held"]
+    parts["spent"] += row["gone_spent"]
+    apart = {name: row[name] - there for name, there in parts.items()}
+    return {**apart, "entries": row["seq"] - row["gone"] - (row["kept"] or 0)}
 
 
 def reconcile_type(invariant: str) -> str:
@@ -312,7 +325,8 @@ def moved(mark: Mark, window: Window, fold: Fold) -> Mark:
     """Return the mark at the end of the window."""
     days = dict(mark.days)
     for day, usage in fold.days.items():
-        days[day] = days.get(day, Usage()) + usage
+        if mark.since is None or day >= mark.since:  # of an earlier one only a part is known
+            days[day] = days.get(day, Usage()) + usage
     return evolve(
         mark,
         seq=window.until,
@@ -340,6 +354,7 @@ def without_past_days(mark: Mark) -> Mark:
         return mark
     kept = sorted(mark.days)[-2:]  # a clock that goes back over midnight adds to the day before
     since = min(kept[0], kept[-1] - timedelta(days=1))
+    since = max(since, mark.since or since)  # of a day before only a part is known
     return evolve(mark, days={day: mark.days[day] for day in kept}, since=since)
 
 

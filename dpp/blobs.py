@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from dpp.faults import StoreUnavailable
 from dpp.leases import Fence
@@ -47,6 +47,13 @@ class CouldNotAsk(StoreUnavailable):
     def __init__(self, why: str) -> None:
         super().__init__(f"the blob store could not be asked: {why}")
         self.why = why
+
+
+class Away(CouldNotAsk):
+    """Silence, or a store that has no time: the same question may be answered a moment later.
+
+    Any other `CouldNotAsk` stays until an operator did something.
+    """
 
 
 @frozen
@@ -192,7 +199,26 @@ class Collected:
     after: str | None
 
 
+@frozen
+class Linked:
+    """Where whoever holds the URL may fetch the object for a while, and what that object says.
+
+    Its bytes were not looked at: who fetches them compares the digest.
+    """
+
+    metadata: Metadata
+    url: str = field(repr=False)
+
+
+@frozen
+class Archived:
+    """The object is what it says; its bytes lie where they are hours away."""
+
+    metadata: Metadata
+
+
 Looked: TypeAlias = Found | Missing | NotVerified
+Linking: TypeAlias = Linked | Archived | Missing | NotVerified
 Fetched: TypeAlias = Content | Missing | NotVerified
 Putting: TypeAlias = Stored | PutConflict
 # Answers which of these objects must stay. What it is not sure of stays: a deletion is for good.
@@ -224,13 +250,23 @@ class Blobs(Protocol):
         ...
 
     async def check(self, key: BlobKey) -> Looked:
-        """Verify the object under `key` to serve it; unlike `look` it makes nothing durable."""
+        """Verify the object under `key` to serve it; unlike `look` it makes nothing durable.
+
+        One that is archived is `Found` by what it says of itself, its bytes unread.
+        """
         ...
 
     async def piece(self, key: BlobKey, there: Metadata, start: int, length: int) -> bytes:
         """Return these bytes of the body of the object that was checked, and no fewer.
 
         Only that it is the same object still is looked at, not its digest.
+        """
+        ...
+
+    async def link(self, key: BlobKey, method: str) -> Linking | None:
+        """Return where a client may fetch the object by itself; None = this store has no links.
+
+        `method`: GET or HEAD, which the link is good for.
         """
         ...
 
@@ -312,6 +348,14 @@ def verify(
     if metadata.sha256 != sha256:
         return NotVerified(f"it says SHA-256 {metadata.sha256.hex()}, its body has {sha256.hex()}")
     return metadata
+
+
+def said(strings: Mapping[str, str], key: BlobKey, *, length: int) -> Metadata | NotVerified:
+    """Compare what an object says of itself with its key and its length; its body was not read."""
+    metadata = from_strings(strings)
+    if isinstance(metadata, NotVerified):
+        return metadata
+    return verify(strings, key, length=length, sha256=metadata.sha256)
 
 
 def belongs(found: Found, fence: Fence, max_cost: Micros) -> Found | NotVerified:

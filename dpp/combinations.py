@@ -5,6 +5,7 @@ failpoint in production. These rules see a configuration whose every value is al
 Where one was not, `config` puts the default in its place, and rules that touch it say nothing.
 """
 
+import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from dpp import failpoints, tls
 from dpp.rules import MASK
 from dpp.sections import PRODUCTION, Config
 from dpp.settings import ConfigError, Given, shown
-from dpp.urls import is_loopback, passwords
+from dpp.urls import SSL_FILES, SSL_MODES, is_loopback, parameters, passwords
 
 
 @frozen
@@ -55,6 +56,12 @@ COMBINATIONS = (
         "runs.key_retention_days",
         "runs.run_retention_days",
         lambda c: c.runs.key_retention_days >= c.runs.run_retention_days,
+        "be at least",
+    ),
+    Combination(
+        "runs.run_retention_days",
+        "runs.result_retention_days",
+        lambda c: c.runs.run_retention_days >= c.runs.result_retention_days,
         "be at least",
     ),
     Combination(
@@ -122,21 +129,8 @@ COMBINATIONS = (
 
 # Settings of the contract that this version reads and checks, and then does nothing with.
 UNUSED = (
-    "database.pool",
-    "database.max_overflow",
     "database.durability",
     "database.socket_group",
-    "runs.run_retention_days",
-    "runs.key_retention_days",
-    "runs.transfer_retention_days",
-    "redis.url",
-    "s3.bucket",
-    "s3.region",
-    "s3.endpoint_url",
-    "sqs.queue_url",
-    "sqs.endpoint_url",
-    "sentry.dsn",
-    "metrics.tenants",
 )
 
 
@@ -152,6 +146,8 @@ def contradictions(
         allowed = f"must {rule.allowed} {beside}"
         yield ConfigError(given[rule.key].origin, rule.key, shown(given[rule.key].value), allowed)
     yield from _a_promise_not_kept(config, given)
+    yield from _a_queue_that_keeps_order(config, given)
+    yield from _database_tls_that_is_none(config, given)
     yield from _failpoints_that_are_none(config, given)
     yield from _tls_that_is_none(config, given)
     yield from _plans_that_admit_nothing(config, given)
@@ -177,6 +173,32 @@ def _a_promise_not_kept(config: Config, given: Mapping[str, Given]) -> Iterator[
     if durability != "local":
         allowed = 'must be "local": this version does not wait for standbys'
         yield ConfigError(given[key].origin, key, shown(durability), allowed)
+
+
+def _a_queue_that_keeps_order(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    """A FIFO queue refuses every hint: each would have to name a group, and hints have no order."""
+    key, url = "sqs.queue_url", config.sqs.queue_url
+    if url is not None and urlsplit(url).path.rstrip("/").endswith(".fifo"):
+        allowed = "must name a standard queue: hints have no order, and one of .fifo refuses them"
+        yield ConfigError(given[key].origin, key, shown(url), allowed)
+
+
+def _database_tls_that_is_none(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:
+    """What a URL asks of TLS: the driver would say less about it, and later."""
+    for key in ("database.url", "database.migrations_url"):
+        url = setting(config, key)
+        if not isinstance(url, str):
+            continue
+        asked = parameters(url)
+        mode = asked.get("sslmode", SSL_MODES[0])
+        if mode not in SSL_MODES:
+            allowed = f"must have an sslmode of {', '.join(SSL_MODES)}"
+            yield ConfigError(given[key].origin, key, shown(f"sslmode={mode}"), allowed)
+        for name in SSL_FILES & asked.keys():
+            if not os.access(asked[name], os.R_OK):
+                allowed = "must name a file that this user can read"
+                text = shown(f"{name}={asked[name]}")
+                yield ConfigError(given[key].origin, key, text, allowed)
 
 
 def _failpoints_that_are_none(config: Config, given: Mapping[str, Given]) -> Iterator[ConfigError]:

@@ -1,9 +1,9 @@
 """The configuration of a node: read from all sources, checked as a whole, shown without secrets.
 
-Sources, from weak to strong: the shipped file, one file of the operator's, the names of the earlier
-guide, DPP_SECTION__KEY, flags. All mistakes come back at once, each with its source and key. `load`
-reads files and nothing else; what it returns is frozen and handed to those who use it, each to its
-own section. `cli` and `node` call this.
+Sources, from weak to strong: the shipped file, one file of the operator's, credentials of systemd,
+the names of the earlier guide, DPP_SECTION__KEY, flags. All mistakes come back at once, each with
+its source and key. `load` reads files and nothing else; what it returns is frozen and handed to
+those who use it, each to its own section. `cli` and `node` call this.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,13 @@ from cattrs.errors import BaseValidationError
 
 from dpp import money
 from dpp.combinations import contradictions, exposed, setting, unused
-from dpp.environment import CONFIG_FILE, dpp_names, earlier_names, join_redis_password
+from dpp.environment import (
+    CONFIG_FILE,
+    credentials,
+    dpp_names,
+    earlier_names,
+    join_redis_password,
+)
 from dpp.plans import Plan
 from dpp.resources import config_dir
 from dpp.rules import MASK, NotAllowed, Rule, Text
@@ -69,6 +75,7 @@ def load(
     merged = dict(shipped.given)
     chosen = choose_file(file, environ, system_file=system_file)
     layers = [shipped, _merge(merged, read_file(chosen, SCHEMA) if chosen else Layer())]
+    layers += [_merge(merged, credentials(environ, SCHEMA))]
     layers += [_merge(merged, earlier_names(environ, merged))]
     layers += [_merge(merged, dpp_names(environ, SCHEMA)), _merge(merged, _flags(flags))]
     layers += [_merge(merged, join_redis_password(merged, environ))]

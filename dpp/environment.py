@@ -9,16 +9,19 @@ names without that prefix belong to others. An earlier name with nothing in it g
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from dpp.rules import NotAllowed, Text
-from dpp.settings import ConfigError, Given, Layer, Schema, add, resolve_secret_files
+from dpp.settings import ConfigError, Given, Layer, Schema, add, resolve_secret_files, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "DPP_"
+# Where systemd has put the credentials of the unit (LoadCredential=), and how ours are named there.
+CREDENTIALS, CREDENTIAL = "CREDENTIALS_DIRECTORY", "dpp_"
 NEAR = 0.75  # how alike a name must be to be suggested: they all begin alike
 CONFIG_FILE, DATA_DIR = "DPP_CONFIG", "DPP_DATA_DIR"
 # Names that commands read for themselves, or that give a setting in their own place.
@@ -56,6 +59,22 @@ THRESHOLD_WARNING = (
     " store that does not answer is waited for as long as reconcile.store_wait_s says"
 )
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+
+def credentials(environ: Mapping[str, str], schema: Schema) -> Layer:
+    """Return the secrets that systemd hands over, each a file named `dpp_` and its key."""
+    layer = Layer()
+    if not environ.get(CREDENTIALS):
+        return layer
+    secrets = {key.removesuffix("_file") for key in schema.secret_files}
+    for path in sorted(Path(environ[CREDENTIALS]).glob(f"{CREDENTIAL}*")):
+        key = path.name.removeprefix(CREDENTIAL)
+        if key in secrets:
+            layer.given[f"{key}_file"] = Given(Text(path), CREDENTIALS)
+        else:
+            layer.refuse(CREDENTIALS, key, None, unknown(key, secrets))
+    resolve_secret_files(layer, schema)
+    return layer
 
 
 def earlier_names(environ: Mapping[str, str], below: Mapping[str, Given]) -> Layer:

@@ -33,6 +33,8 @@ TRANSACTIONS: Final = (
     "resolve",
     "claim_deliveries",
     "mark_deliveries",
+    "close_books",
+    "prune",
 )
 MOMENTS: Final = ("begin", "before_commit", "after_commit")
 POINTS: Final = frozenset(f"{name}.{moment}" for name in TRANSACTIONS for moment in MOMENTS) | {

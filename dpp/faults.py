@@ -1,6 +1,7 @@
 """Faults: exceptions that mean an outage. A refusal is never one of them, it is a value.
 
-Whoever asks a store rides out `StoreUnavailable` and asks again under the same identity.
+Whoever asks a store rides out `StoreUnavailable` and asks again under the same identity. A helper
+is no store: nothing waits for it, and nothing is decided by it that must be right.
 """
 
 
@@ -21,6 +22,10 @@ class StoreBroken(Exception):
 
 class PageBroken(StoreBroken):
     """The server met corruption: perhaps one page, and so one item; perhaps everything."""
+
+
+class HelperUnavailable(Exception):
+    """A helper (Redis, SQS) gave no answer, or none with sense: go on without. Never an outage."""
 
 
 def told(error: BaseException) -> str:

@@ -19,7 +19,7 @@ def write_file(path: Path, text: str, *, mode: int = 0o600, gid: int = -1) -> No
     descriptor, temporary = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchown(descriptor, -1, gid)
+            _give(descriptor, -1, gid)
             os.fchmod(descriptor, mode)
             file.write(text)
             file.flush()
@@ -37,10 +37,20 @@ def make_dir(path: Path, *, mode: int, uid: int = -1, gid: int = -1) -> None:
         path.mkdir(0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchown(descriptor, uid, gid)
+        _give(descriptor, uid, gid)
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
+
+
+def _give(descriptor: int, uid: int, gid: int) -> None:
+    """Bring an open file to this owner and group; -1 leaves it.
+
+    Only where something changes: a sandbox may forbid the call, and there nothing does.
+    """
+    found = os.fstat(descriptor)
+    if uid not in {-1, found.st_uid} or gid not in {-1, found.st_gid}:
+        os.fchown(descriptor, uid, gid)
 
 
 def sync_dir(path: Path) -> None:

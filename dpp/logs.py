@@ -25,6 +25,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
 from dpp.advice import advise
+from dpp.metrics import log_entries
 from dpp.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -120,6 +121,12 @@ def configure(
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
+def report_to(reporter: Callable[[Mapping[str, Any]], object] | None) -> None:
+    """Hand each line of an error or worse to somebody else as well, cleaned; None: to nobody."""
+    global _reporter  # noqa: PLW0603 - there is one log
+    _reporter = reporter
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of a module. Below the level a call costs about 2 µs."""
     return cast("FilteringBoundLogger", structlog.get_logger(name))
@@ -158,12 +165,14 @@ def _configure(level: int, style: str, stream: TextIO | None, secrets: Iterable[
         processors=[
             merge_contextvars,
             structlog.processors.add_log_level,
+            _count,
             Repeats(),
             _add_origin,
             advise,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             cleaner,
+            _report,
             partial(_bounded, _console(colors=_is_terminal(stream)) if console else _json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -210,10 +219,25 @@ class _Route(logging.Handler):
         get_logger(record.name).log(level, message, **fields)
 
 
+def _count(_logger: _Lines, _method: str, event: EventDict) -> EventDict:
+    log_entries.count(event["level"].upper(), str(event.get("reconcile_type", "")))
+    return event
+
+
 def _add_origin(logger: _Lines, _method: str, event: EventDict) -> EventDict:
     event["logger"] = logger.name
     if event["level"] == "critical":
         event.setdefault("severity", "CRITICAL")  # what alerts on findings look for
+    return event
+
+
+_reporter: Callable[[Mapping[str, Any]], object] | None = None
+
+
+def _report(_logger: object, _method: str, event: EventDict) -> EventDict:
+    if _reporter is not None and event["level"] in {"error", "critical"}:
+        with suppress(Exception):  # whoever hears of it: the line comes first
+            _reporter(dict(event))
     return event
 
 

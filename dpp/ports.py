@@ -16,19 +16,24 @@ from attrs import frozen
 
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
-from dpp.blobs import Attempt, BlobKey, Looked, Metadata, Pointer
+from dpp.blobs import Attempt, BlobKey, Linking, Looked, Metadata, Pointer
 from dpp.cancels import CancelOutcome
 from dpp.chronicles import Backlog, Bookmark, Happening, Position
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
+from dpp.gauges import Gauges
 from dpp.keyring import KeyRefusal, Rotated, TurnRefusal
 from dpp.keys import Key, KeyPlace, NewKey, Rotation
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal
 from dpp.ledger import Budget, Entry, Posting, PostingOutcome
 from dpp.listings import EVERYTHING, RunFilter, RunPage
+from dpp.membership import Member, Report
+from dpp.messages import Depths, Message, Sighting
+from dpp.modes import Mode, ModeChange, NewMode, Orders
 from dpp.pricing import Appraisal, PackFacts
 from dpp.receipts import Receipt, Unresolved
 from dpp.resolutions import Resolving
+from dpp.retention import Overdue, Pruned
 from dpp.runs import Run, Status
 from dpp.settlement import End, Settlement
 from dpp.tenants import NewTenant, Tenant, TenantExists
@@ -52,6 +57,18 @@ class Submissions(Protocol):
     async def submit_runs(
         self, batch: Sequence[Submission], *, wait: bool
     ) -> list[Admission | Busy]: ...
+
+
+class Ordering(Protocol):
+    """What a node asks about itself."""
+
+    async def read_orders(self, node_id: str) -> Orders:
+        """Return the mode in force, and whether this node shall drain."""
+        ...
+
+    async def report_node(self, report: Report) -> None:
+        """Write down what the node says of itself."""
+        ...
 
 
 class Leases(Protocol):
@@ -78,7 +95,10 @@ class Leases(Protocol):
         ...
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
-        """Requeue these attempts, no attempt spent; returns how many were still held."""
+        """Requeue these attempts, no attempt spent; returns how many were still held.
+
+        One that nobody submitted is set aside instead, and not counted.
+        """
         ...
 
     async def end_earlier_leases(self, lease: NodeLease) -> int:
@@ -99,6 +119,14 @@ class Claims(Protocol):
 
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
         """Wait for any open claim under this lease, then return every attempt stamped with it."""
+        ...
+
+
+class Sightings(Protocol):
+    """What the poller asks."""
+
+    async def sight_runs(self, run_ids: Sequence[UUID]) -> list[Sighting]:
+        """Return those of these runs that there are, live or ended, in any order."""
         ...
 
 
@@ -209,6 +237,14 @@ class Auditing(Protocol):
         ...
 
 
+class Gauging(Protocol):
+    """What the gauges ask."""
+
+    async def read_gauges(self, tenant_ids: Sequence[str]) -> Gauges:
+        """Return what is shown of the database; of balances those of these tenants."""
+        ...
+
+
 class Following(Protocol):
     """What the follower asks."""
 
@@ -255,6 +291,10 @@ class Reads(Protocol):
 
     async def get_receipt(self, tenant_id: str, run_id: UUID) -> Receipt | Unresolved | None:
         """Return a run's receipt, or how far the run is; None = the tenant has no such run."""
+        ...
+
+    async def is_closed(self, tenant_id: str, seq: int) -> bool:
+        """Say whether the closing entry covers this place: what stood there may have left."""
         ...
 
     async def is_pruned(self, tenant_id: str, run_id: UUID) -> bool:
@@ -304,6 +344,30 @@ class Keys(Protocol):
         ...
 
 
+class Pruning(Protocol):
+    """What the pruner asks; of each, at most so many at a time, and returns how many."""
+
+    async def retention_due(self, *, after: str, limit: int) -> list[Overdue]:
+        """Return tenants by name behind `after`, and what there is to do for each."""
+        ...
+
+    async def prune_bodies(self, tenant_id: str, *, most: int) -> int:
+        """Take inputs and results away that are served no more."""
+        ...
+
+    async def close_books(self, tenant_id: str, *, facts_max: int) -> int:
+        """Move the closing entry over facts that are old enough."""
+        ...
+
+    async def prune(self, tenant_id: str, *, most: int) -> Pruned:
+        """Take old runs and transfers away that the closing entry covers."""
+        ...
+
+    async def forget_keys(self, *, most: int) -> int:
+        """Forget keys that have outlived their runs for long enough."""
+        ...
+
+
 class KeyUses(Protocol):
     """What the keyring asks."""
 
@@ -343,7 +407,33 @@ class Admin(Keys, Protocol):
         """Do what an operator decided about an open finding; the last one thaws its tenant."""
         ...
 
-    async def list_nodes(self) -> list[Node]: ...
+    async def set_mode(self, new: NewMode) -> ModeChange:
+        """Put all nodes into a mode, once per change id."""
+        ...
+
+    async def mode(self) -> Mode:
+        """Return the mode in force."""
+        ...
+
+    async def list_modes(self, limit: int) -> list[ModeChange]:
+        """Return who asked for which mode, newest first."""
+        ...
+
+    async def list_members(self, node_id: str | None = None) -> list[Member]:
+        """Return every node that has a row, by its id, or this one."""
+        ...
+
+    async def ask_drain(self, node_id: str, *, operator: str, reason: str) -> bool:
+        """Ask a node to drain; the first asking stands. False = there is no such node."""
+        ...
+
+    async def end_drain(self, node_id: str) -> bool:
+        """Let a node work again. False = there is no such node."""
+        ...
+
+    async def list_nodes(self) -> list[Node]:
+        """Return the nodes whose lease lives."""
+        ...
 
     async def audit(self) -> Audit: ...
 
@@ -403,13 +493,17 @@ class Outbox(Protocol):
         *,
         rooms: Mapping[UUID, int],
         per_endpoint: int,
+        tenant_rooms: Mapping[str, int],
+        per_tenant: int,
         after: UUID | None,
         limit: int,
         hold_s: float,
     ) -> list[Due]:
         """Take due deliveries, by endpoint after `after`; nobody else has them for `hold_s`.
 
-        Of each endpoint as many as `rooms` says, else `per_endpoint`.
+        Of each endpoint as many as `rooms` says, else `per_endpoint`; of all endpoints of a tenant
+        together as many as `tenant_rooms` says, else `per_tenant`. Whose tenant had no room left
+        had no turn: the claim may bring fewer than `limit` while others wait behind.
         """
         ...
 
@@ -426,13 +520,16 @@ class Store(
     Webhooks,
     Outbox,
     Submissions,
+    Ordering,
     Leases,
     Claims,
+    Sightings,
     Settlements,
     Reaping,
     Storing,
     Reconciling,
     Auditing,
+    Gauging,
     Following,
     Reads,
     Cancels,
@@ -532,6 +629,10 @@ class Results(Protocol):
         """Return these bytes of the body of the object that was checked, and no fewer."""
         ...
 
+    async def link(self, key: BlobKey, method: str) -> Linking | None:
+        """Return where a client may fetch the object by itself; None = this store has no links."""
+        ...
+
 
 class Findings(Protocol):
     """What a handler asks when a result is not what its ending says."""
@@ -540,4 +641,64 @@ class Findings(Protocol):
         self, invariant: str, subject: str, tenant_id: str, evidence: Mapping[str, Any]
     ) -> bool:
         """Open a finding that freezes nobody; False = it is open already."""
+        ...
+
+
+# ── Redis, where there is one: a helper, of which nothing is asked that must be right ─────────────
+
+
+@frozen
+class Counted:
+    """What a shared counter says: its count, this one included, and in how many seconds it ends."""
+
+    count: int
+    left_s: float
+
+
+class SharedCounts(Protocol):
+    """Counters that all nodes share, each over `WINDOW_S` from its first count."""
+
+    async def count(self, name: str) -> Counted:
+        """Count one more; raises `HelperUnavailable` within a fraction of a second."""
+        ...
+
+
+class Channel(Protocol):
+    """Where the nodes of a deployment tell each other."""
+
+    async def publish(self, message: bytes) -> None:
+        """Tell all that hear it now; raises `HelperUnavailable`."""
+        ...
+
+    async def hear(self) -> Sequence[bytes]:
+        """Wait for messages, a second at most; raises `HelperUnavailable`."""
+        ...
+
+
+# ── SQS, where there is one: a helper as well ────────────────────────────────────────────────────
+
+
+class Queue(Protocol):
+    """Where a hint for each new run lies until one of the nodes takes it out."""
+
+    async def send(self, run_ids: Sequence[UUID]) -> int:
+        """Put in a message for each of these runs, 10 at most; return how many were taken.
+
+        Raises `HelperUnavailable` within seconds: some, all or none of them may be in it.
+        """
+        ...
+
+    async def receive(self) -> Sequence[Message]:
+        """Take out up to 10 messages, waiting up to 20 s; [] = none came.
+
+        What is not deleted comes again after 120 s. Raises `HelperUnavailable`.
+        """
+        ...
+
+    async def delete(self, messages: Sequence[Message]) -> None:
+        """Delete messages that were taken out, 10 at most; raises `HelperUnavailable`."""
+        ...
+
+    async def depths(self) -> Depths:
+        """Return how much lies in it and among the dead; raises `HelperUnavailable`."""
         ...

@@ -146,7 +146,8 @@ class Recount:
 class Leave:
     """Change nothing; None = nothing offends any more.
 
-    `is_stray`: the run has ended, and the live row that it still has goes.
+    `is_stray`: the live row goes, for it stands for no reserve: the run has ended, or nobody
+    submitted it.
     """
 
     offence: Offence | None
@@ -204,7 +205,7 @@ def _end(cost: Micros, case: Case) -> EndRun | Unresolved:
     if run.ended is not None:
         return RunEnded(run.ended.status, run.ended.cost)
     if run.max_cost is None:
-        return Unfit("nobody submitted this run, so there is no reserve to resolve")
+        return Unfit("nobody submitted this run, so there is no reserve to resolve: accept it")
     if cost > run.max_cost:
         return CostTooHigh(run.max_cost)
     if budget is None or not _stands(budget) or budget.held < run.max_cost:
@@ -254,9 +255,10 @@ def _accept(case: Case) -> Leave | Unfit:
     run = case.run
     if run is None or run.live is None:
         return Leave(case.offence)
-    if run.ended is None and run.live.quarantined:
+    is_stray = run.ended is not None or run.max_cost is None
+    if run.live.quarantined and not is_stray:
         return Unfit("the run is set aside and holds its reserve until it is settled or voided")
-    return Leave(case.offence, is_stray=run.ended is not None)
+    return Leave(case.offence, is_stray=is_stray)
 
 
 def _stands(budget: Parts) -> bool:

@@ -22,6 +22,11 @@ def config_dir() -> Path:
     return _find("config")
 
 
+def units_dir() -> Path:
+    """Return the directory with the units of systemd and what belongs to them."""
+    return _find("systemd")
+
+
 def _find(name: str) -> Path:
     shipped = _PACKAGE / "share" / name
     return shipped if shipped.is_dir() else _PACKAGE.parent / name

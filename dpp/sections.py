@@ -95,6 +95,7 @@ class Database:
     pool: Annotated[str, Choice(("queuepool", "nullpool"))]
     pool_size: Annotated[int, Whole(POOL_MIN, 500)]
     max_overflow: Annotated[int, Whole(0, 500)]
+    allow_unsynced: Annotated[bool, Flag()]
     durability: Annotated[str, Choice(("local", "quorum"))]
     socket_group: Annotated[str | None, Name(r"[a-z_][a-z0-9_-]{0,31}", "the name of a group")]
 
@@ -175,6 +176,9 @@ class S3:
     bucket: Annotated[str | None, Name(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket")]
     region: Annotated[str | None, Name(r"[a-z0-9-]{2,32}", 'a region such as "us-east-1"')]
     endpoint_url: Endpoint
+    kms_key_id: Annotated[
+        str | None, Name(r"[A-Za-z0-9:/_-]{1,2048}", "a key of KMS: its id, alias/NAME or ARN")
+    ]
 
 
 @frozen

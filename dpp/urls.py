@@ -6,7 +6,8 @@ The rules are of the same kind as those of `rules`. A URL with a secret in it is
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+import socket
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 from attrs import frozen
 
@@ -16,6 +17,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 _QUERY_PASSWORD = re.compile(r"(?i)[?&][^=&]*password=([^&#]+)")
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 PORT_MAX = 65_535
+SEVERAL_HOSTS = frozenset({"postgresql", "postgres"})  # tried in order, until one is the primary
+# What a PostgreSQL URL may ask of TLS, from the least on; and the files that it may name for it.
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SSL_FILES = frozenset({"sslrootcert", "sslcert", "sslkey", "sslcrl"})
 
 
 @frozen
@@ -71,10 +76,14 @@ class Url(Plain):
             return False
         try:
             url = urlsplit(text)
+            if url.scheme not in self.schemes:
+                return False
+            if url.scheme in SEVERAL_HOSTS:
+                return _are_hosts(url)
             _ = url.port  # raises where it is no number
         except ValueError:
             return False
-        return url.scheme in self.schemes and bool(url.hostname or _socket_host(url))
+        return bool(url.hostname)
 
     def show(self, value: object) -> object:
         return value or ""
@@ -113,14 +122,45 @@ def passwords(text: str) -> tuple[str, ...]:
     return tuple({form for word in words if word for form in (word, unquote(word))})
 
 
+def parameters(text: str) -> dict[str, str]:
+    """Return what stands behind the `?` of a URL; of a name that repeats, the last."""
+    return dict(parse_qsl(urlsplit(text).query))
+
+
+def user_of(text: str) -> str | None:
+    """Return whom a PostgreSQL URL names, if it names one."""
+    userinfo = urlsplit(text).netloc.rpartition("@")[0]
+    return unquote(userinfo.partition(":")[0]) or parameters(text).get("user")
+
+
+def password_of(text: str) -> str | None:
+    """Return the password in a PostgreSQL URL, as it is meant."""
+    userinfo = urlsplit(text).netloc.rpartition("@")[0]
+    return unquote(userinfo.partition(":")[2]) or parameters(text).get("password")
+
+
+def database_of(text: str) -> str | None:
+    """Return the database that a PostgreSQL URL names, if it names one."""
+    return unquote(urlsplit(text).path[1:]) or parameters(text).get("dbname")
+
+
 def is_loopback(host: str) -> bool:
-    """Say whether this host is the machine itself."""
-    if host.rstrip(".").lower() == "localhost":
+    """Say whether this host is the machine itself, in any way of writing it.
+
+    0.0.0.0 and :: lead here too when they are connected to; resolvers read 127.1 and 0x7f000001.
+    """
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except OSError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
 def _is_host(bracketed: str | None, plain: str | None) -> bool:
@@ -132,6 +172,15 @@ def _is_host(bracketed: str | None, plain: str | None) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_hosts(url: SplitResult) -> bool:
+    """Say whether a URL names hosts, one or several; raises ValueError where a port is none."""
+    hosts = url.netloc.rpartition("@")[2]
+    if not hosts:
+        return bool(_socket_host(url))
+    each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return all(one.hostname and (one.port is None or one.port) for one in each)
 
 
 def _socket_host(url: SplitResult) -> str | None:

@@ -40,6 +40,9 @@ BREAKER_FAILURES: Final = 5  # in a row: a receiver that is down, not one event 
 # Until one delivery tries whether it is back. Short beside the schedule, and one send a minute and
 # node is nothing to a receiver that is down.
 BREAKER_S: Final = 60.0
+# A send that takes longer is slow: half of what a receiver may take, and twenty times what one
+# takes that does its work afterwards, so it costs the others as much as twenty of those.
+SLOW_S: Final = 5.0
 
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -166,6 +169,7 @@ class Attempted:
 
     delivery_id: UUID
     webhook_id: UUID
+    tenant_id: str
     attempts: int
     delivered: bool
     url: str
@@ -300,6 +304,7 @@ def judge(due: Due, status: int | None, why: str | None, dice: float) -> Attempt
     mark = Attempted(
         delivery_id=due.delivery_id,
         webhook_id=due.webhook_id,
+        tenant_id=due.tenant_id,
         attempts=due.attempts,
         delivered=status is not None and 200 <= status < 300,  # noqa: PLR2004 - HTTP's classes
         url=due.url,
@@ -325,22 +330,30 @@ def retry_s(attempts: int, dice: float) -> float | None:
 class Breaker:
     """Whether an endpoint is worth a try, as one node sees it; times are of one clock, in seconds.
 
-    Closed, it lets everything through. After `BREAKER_FAILURES` in a row it is open: nothing is
-    claimed for the endpoint, so nothing loses an attempt. Then it is half open, for one at a time.
+    Closed, it lets everything through. After `BREAKER_FAILURES` in a row that failed or were slow
+    it is open: nothing is claimed for the endpoint, so nothing loses an attempt. Then it is half
+    open, for one at a time, until one is delivered that is not slow.
+
+    After one that failed there is a pause before the next. After one that was slow and delivered
+    there is none: the receiver keeps what it was promised, `SEND_S`, and a pause would bring its
+    events later and later, for as long as it has more than one a minute. So it has them one by one,
+    at its own pace, and holds one place of the node instead of many.
     """
 
     failures: int = 0
-    opened_at: float | None = None
+    half_open_at: float | None = None
 
     def room(self, now: float, usual: int) -> int:
         """Return how many deliveries may be on their way at once."""
-        if self.opened_at is None:
+        if self.half_open_at is None:
             return usual
-        return 1 if now >= self.opened_at + BREAKER_S else 0
+        return 1 if now >= self.half_open_at else 0
 
-    def after(self, *, delivered: bool, now: float) -> "Breaker":
+    def after(self, *, delivered: bool, took_s: float, now: float) -> "Breaker":
         """Return the breaker after an attempt that was answered, or not, at this time."""
-        if delivered:
+        if delivered and took_s <= SLOW_S:
             return Breaker()
         failures = self.failures + 1
-        return Breaker(failures, now if failures >= BREAKER_FAILURES else None)
+        if failures < BREAKER_FAILURES:
+            return Breaker(failures)
+        return Breaker(failures, now if delivered else now + BREAKER_S)

@@ -6,14 +6,151 @@ CREATE FUNCTION dpp.first_id(moment timestamp with time zone) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ((lpad(to_hex(CASE WHEN (moment < '1970-01-01 00:00:00+00'::timestamp with time zone) THEN (0)::bigint ELSE ((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint END), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
 
+CREATE FUNCTION dpp.forget_keys(days integer, most integer) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'dpp', 'pg_temp'
+    AS $$
+  with old as materialized (
+    select tenant_id, idempotency_key from spent_keys
+     where ended_at < dpp.now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
+  ),
+  gone as (
+    delete from spent_keys k using old where k.tenant_id = old.tenant_id and k.idempotency_key = old.idempotency_key
+    returning 1
+  )
+  select count(*)::int from gone;
+$$;
+
 CREATE FUNCTION dpp.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN COALESCE((NULLIF(current_setting('dpp.fake_now'::text, true), ''::text))::timestamp with time zone, statement_timestamp());
+
+CREATE FUNCTION dpp.prune(whose text, run_days integer, transfer_days integer, most integer, OUT runs integer, OUT moves integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'dpp', 'pg_temp'
+    AS $$
+declare
+  closed closings%rowtype;
+  kept int;
+  resolved int;
+  held_gone bigint;
+  cost_gone bigint;
+  deposits_gone bigint;
+  refunds_gone bigint;
+begin
+  if run_days < 1 or transfer_days < 0 then
+    raise exception 'dpp: nothing younger than a day is pruned' using errcode = 'restrict_violation';
+  end if;
+  select * into closed from closings where tenant_id = whose for no key update;
+  runs := 0;
+  moves := 0;
+  if exists (select from tenants where tenant_id = whose and frozen_at is not null) then
+    return;
+  end if;
+  perform set_config('dpp.pruning', 'on', true);
+  with ended as materialized (
+    select e.run_id, e.finished_at
+      from endings e
+      join submissions s on s.tenant_id = e.tenant_id and s.run_id = e.run_id
+     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.now() - run_days * interval '1 day'
+       and e.finished_at + s.result_days * interval '1 day' <= dpp.now()
+       and not exists (select from webhook_deliveries d where d.run_id = e.run_id and d.status = 'pending')
+       and e.run_id::text not in (select f.subject from findings f where f.resolved_at is null)
+       and not exists (select from transfers t where t.run_id = e.run_id and t.kind = 'refund' and t.seq > closed.seq)
+     order by e.seq
+     limit most
+  ),
+  reserves as (
+    delete from submissions s where s.tenant_id = whose and s.run_id = any(array(select run_id from ended))
+    returning s.run_id, s.idempotency_key, s.fingerprint, s.max_cost
+  ),
+  keys as (
+    insert into spent_keys (tenant_id, idempotency_key, run_id, fingerprint, ended_at, pruned_at)
+    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.now()
+      from reserves r join ended on ended.run_id = r.run_id
+    returning run_id
+  ),
+  resolutions as (
+    delete from endings e where e.tenant_id = whose and e.run_id = any(array(select run_id from ended))
+    returning e.cost, e.returned
+  ),
+  told as (delete from run_events where run_id = any(array(select run_id from ended))),
+  delivered as (delete from webhook_deliveries where run_id = any(array(select run_id from ended)))
+  select (select count(*) from reserves), (select count(*) from keys), (select count(*) from resolutions),
+         (select coalesce(sum(cost), 0) from resolutions),
+         (select coalesce(sum(max_cost), 0) from reserves) - (select coalesce(sum(cost + returned), 0) from resolutions)
+    into runs, kept, resolved, cost_gone, held_gone;
+  if kept <> runs or resolved <> runs then
+    raise exception 'dpp: of % runs % keys and % endings', runs, kept, resolved using errcode = 'restrict_violation';
+  end if;
+  with old as materialized (
+    select t.seq from transfers t
+     where transfer_days > 0 and t.tenant_id = whose and t.seq <= closed.seq
+       and t.created_at < dpp.now() - transfer_days * interval '1 day'
+       and not exists (select from submissions s where s.tenant_id = whose and s.run_id = t.run_id)
+     order by t.seq
+     limit most
+  ),
+  gone as (
+    delete from transfers t where t.tenant_id = whose and t.seq = any(array(select seq from old))
+    returning t.kind, t.amount
+  )
+  select count(*), coalesce(sum(case kind when 'refund' then 0 when 'withdraw' then -amount else amount end), 0),
+         coalesce(sum(amount) filter (where kind = 'refund'), 0)
+    into moves, deposits_gone, refunds_gone from gone;
+  update closings
+     set gone = closings.gone + 2 * runs + moves, gone_deposited = closings.gone_deposited + deposits_gone,
+         gone_held = closings.gone_held + held_gone,
+         gone_spent = closings.gone_spent + cost_gone - refunds_gone
+   where tenant_id = whose;
+  perform set_config('dpp.pruning', '', true);
+end $$;
+
+CREATE FUNCTION dpp.prune_bodies(whose text, most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'dpp', 'pg_temp'
+    AS $$
+declare
+  done bigint;
+  until_seq bigint;
+  run_ids uuid[];
+begin
+  select bodies_seq into done from closings where tenant_id = whose for no key update;
+  with page as materialized (
+    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.now() as over
+      from (select run_id, seq, finished_at from endings where tenant_id = whose and seq > done order by seq limit most) as e
+      join submissions s on s.tenant_id = whose and s.run_id = e.run_id
+  ),
+  served as (select coalesce(min(seq), 9223372036854775807) as seq from page where not over)
+  select max(page.seq), coalesce(array_agg(page.run_id), '{}') into until_seq, run_ids
+    from page cross join served where page.seq < served.seq;
+  perform set_config('dpp.pruning', 'on', true);
+  update endings set result = null, result_key = null
+   where run_id = any(run_ids) and num_nonnulls(result, result_key) > 0;
+  update submissions set inputs = null where tenant_id = whose and run_id = any(run_ids) and inputs is not null;
+  perform set_config('dpp.pruning', '', true);
+  update closings set bodies_seq = until_seq where tenant_id = whose and until_seq is not null;
+  return cardinality(run_ids);
+end $$;
 
 CREATE FUNCTION dpp.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
+  if current_setting('dpp.pruning', true) = 'on' then
+    if tg_op = 'DELETE' then
+      return old;
+    elsif tg_op = 'UPDATE' and tg_table_name = 'submissions' then
+      new := old;
+      new.inputs := null;
+      return new;
+    elsif tg_op = 'UPDATE' and tg_table_name = 'endings' then
+      new := old;
+      new.result := null;
+      new.result_key := null;
+      return new;
+    end if;
+  end if;
   raise exception 'dpp: % is append-only; a correction is a new transfer', tg_table_name
     using errcode = 'restrict_violation';
 end $$;
@@ -59,6 +196,44 @@ CREATE TABLE dpp.budgets (
     CONSTRAINT budgets_spend CHECK (((day_spend >= 0) AND (month_spend >= day_spend)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE dpp.closed_allowances (
+    tenant_id text NOT NULL,
+    allowance_id text NOT NULL,
+    used bigint NOT NULL
+);
+
+CREATE TABLE dpp.closed_days (
+    tenant_id text NOT NULL,
+    day date NOT NULL,
+    runs bigint NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL,
+    cost bigint NOT NULL,
+    reserved bigint NOT NULL
+);
+
+CREATE TABLE dpp.closings (
+    tenant_id text NOT NULL,
+    seq bigint DEFAULT 0 NOT NULL,
+    deposited bigint DEFAULT 0 NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    spent bigint DEFAULT 0 NOT NULL,
+    unresolved bigint DEFAULT 0 NOT NULL,
+    spend_seq bigint DEFAULT 0 NOT NULL,
+    spend_day date DEFAULT '1970-01-01'::date NOT NULL,
+    day_spend bigint DEFAULT 0 NOT NULL,
+    month_spend bigint DEFAULT 0 NOT NULL,
+    closed_at timestamp with time zone NOT NULL,
+    bodies_seq bigint DEFAULT 0 NOT NULL,
+    gone bigint DEFAULT 0 NOT NULL,
+    gone_deposited bigint DEFAULT 0 NOT NULL,
+    gone_held bigint DEFAULT 0 NOT NULL,
+    gone_spent bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT closings_gone CHECK (((gone >= 0) AND (gone <= seq))),
+    CONSTRAINT closings_parts CHECK ((spend_seq <= seq))
+)
+WITH (fillfactor='50');
 
 CREATE TABLE dpp.endings (
     run_id uuid NOT NULL,
@@ -115,7 +290,7 @@ CREATE TABLE dpp.submissions (
     trace_id text NOT NULL,
     idempotency_key text NOT NULL,
     fingerprint bytea NOT NULL,
-    inputs bytea NOT NULL,
+    inputs bytea,
     inputs_sha256 bytea NOT NULL,
     budget_day date NOT NULL,
     allowance_id text,
@@ -205,6 +380,37 @@ CREATE TABLE dpp.live_runs (
 )
 WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
+CREATE TABLE dpp.modes (
+    n bigint NOT NULL,
+    change_id uuid NOT NULL,
+    mode text NOT NULL,
+    reason text NOT NULL,
+    operator text NOT NULL,
+    set_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT modes_mode CHECK ((mode = ANY (ARRAY['normal'::text, 'no-submit'::text, 'drain'::text])))
+);
+
+CREATE VIEW dpp.mode_in_force AS
+ SELECT
+        CASE
+            WHEN (expires_at <= dpp.now()) THEN 'normal'::text
+            ELSE mode
+        END AS mode,
+    (EXTRACT(epoch FROM (expires_at - dpp.now())))::double precision AS left_s
+   FROM dpp.modes
+  ORDER BY n DESC
+ LIMIT 1;
+
+ALTER TABLE dpp.modes ALTER COLUMN n ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME dpp.modes_n_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE dpp.node_leases (
     lease_id uuid NOT NULL,
     node_id text NOT NULL,
@@ -226,8 +432,18 @@ ALTER TABLE dpp.node_leases ALTER COLUMN tenure ADD GENERATED ALWAYS AS IDENTITY
 CREATE TABLE dpp.nodes (
     node_id text NOT NULL,
     last_heartbeat timestamp with time zone NOT NULL,
-    drained_at timestamp with time zone
-);
+    drained_at timestamp with time zone,
+    reported_at timestamp with time zone,
+    version text,
+    runs integer,
+    concurrency integer,
+    loops jsonb,
+    drain_asked_at timestamp with time zone,
+    drain_operator text,
+    drain_reason text,
+    CONSTRAINT nodes_drain CHECK ((((drain_asked_at IS NULL) = (drain_operator IS NULL)) AND ((drain_asked_at IS NULL) = (drain_reason IS NULL))))
+)
+WITH (fillfactor='50');
 
 CREATE TABLE dpp.run_events (
     run_id uuid NOT NULL,
@@ -286,6 +502,7 @@ CREATE TABLE dpp.spent_keys (
     idempotency_key text NOT NULL,
     run_id uuid NOT NULL,
     fingerprint bytea NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
     pruned_at timestamp with time zone NOT NULL
 );
 
@@ -362,6 +579,15 @@ ALTER TABLE ONLY dpp.api_keys
 ALTER TABLE ONLY dpp.budgets
     ADD CONSTRAINT budgets_pk PRIMARY KEY (tenant_id);
 
+ALTER TABLE ONLY dpp.closed_allowances
+    ADD CONSTRAINT closed_allowances_pk PRIMARY KEY (tenant_id, allowance_id);
+
+ALTER TABLE ONLY dpp.closed_days
+    ADD CONSTRAINT closed_days_pk PRIMARY KEY (tenant_id, day);
+
+ALTER TABLE ONLY dpp.closings
+    ADD CONSTRAINT closings_pk PRIMARY KEY (tenant_id);
+
 ALTER TABLE ONLY dpp.endings
     ADD CONSTRAINT endings_run PRIMARY KEY (run_id);
 
@@ -373,6 +599,12 @@ ALTER TABLE ONLY dpp.findings
 
 ALTER TABLE ONLY dpp.live_runs
     ADD CONSTRAINT live_runs_pk PRIMARY KEY (run_id);
+
+ALTER TABLE ONLY dpp.modes
+    ADD CONSTRAINT modes_change UNIQUE (change_id);
+
+ALTER TABLE ONLY dpp.modes
+    ADD CONSTRAINT modes_pk PRIMARY KEY (n);
 
 ALTER TABLE ONLY dpp.node_leases
     ADD CONSTRAINT node_leases_pk PRIMARY KEY (lease_id);
@@ -441,6 +673,8 @@ CREATE INDEX live_runs_storing ON dpp.live_runs USING btree (run_id) WHERE stori
 
 CREATE INDEX live_runs_unstarted ON dpp.live_runs USING btree (expires_at) WHERE ((lease_id IS NULL) AND (lease_epoch = 0));
 
+CREATE INDEX spent_keys_old ON dpp.spent_keys USING btree (ended_at);
+
 CREATE INDEX transfers_refunds ON dpp.transfers USING btree (run_id) WHERE (kind = 'refund'::text);
 
 CREATE INDEX webhook_deliveries_due ON dpp.webhook_deliveries USING btree (webhook_id, next_at) WHERE (status = 'pending'::text);
@@ -473,6 +707,9 @@ ALTER TABLE ONLY dpp.api_keys
 ALTER TABLE ONLY dpp.budgets
     ADD CONSTRAINT budgets_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
 
+ALTER TABLE ONLY dpp.closings
+    ADD CONSTRAINT closings_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
+
 ALTER TABLE ONLY dpp.tenant_turns
     ADD CONSTRAINT tenant_turns_tenant FOREIGN KEY (tenant_id) REFERENCES dpp.tenants(tenant_id);
 
@@ -482,6 +719,15 @@ ALTER TABLE ONLY dpp.webhooks
 GRANT USAGE ON SCHEMA dpp TO dpp_app;
 GRANT USAGE ON SCHEMA dpp TO dpp_audit;
 
+REVOKE ALL ON FUNCTION dpp.forget_keys(days integer, most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION dpp.forget_keys(days integer, most integer) TO dpp_app;
+
+REVOKE ALL ON FUNCTION dpp.prune(whose text, run_days integer, transfer_days integer, most integer, OUT runs integer, OUT moves integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION dpp.prune(whose text, run_days integer, transfer_days integer, most integer, OUT runs integer, OUT moves integer) TO dpp_app;
+
+REVOKE ALL ON FUNCTION dpp.prune_bodies(whose text, most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION dpp.prune_bodies(whose text, most integer) TO dpp_app;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE dpp.allowances TO dpp_app;
 GRANT SELECT ON TABLE dpp.allowances TO dpp_audit;
 
@@ -490,6 +736,37 @@ GRANT SELECT ON TABLE dpp.api_keys TO dpp_audit;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE dpp.budgets TO dpp_app;
 GRANT SELECT ON TABLE dpp.budgets TO dpp_audit;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE dpp.closed_allowances TO dpp_app;
+GRANT SELECT ON TABLE dpp.closed_allowances TO dpp_audit;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE dpp.closed_days TO dpp_app;
+GRANT SELECT ON TABLE dpp.closed_days TO dpp_audit;
+
+GRANT SELECT ON TABLE dpp.closings TO dpp_app;
+GRANT SELECT ON TABLE dpp.closings TO dpp_audit;
+
+GRANT INSERT(tenant_id) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(seq) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(deposited) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(held) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(spent) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(unresolved) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(spend_seq) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(spend_day) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(day_spend) ON TABLE dpp.closings TO dpp_app;
+
+GRANT UPDATE(month_spend) ON TABLE dpp.closings TO dpp_app;
+
+GRANT INSERT(closed_at),UPDATE(closed_at) ON TABLE dpp.closings TO dpp_app;
 
 GRANT SELECT,INSERT ON TABLE dpp.endings TO dpp_app;
 GRANT SELECT ON TABLE dpp.endings TO dpp_audit;
@@ -508,6 +785,12 @@ GRANT SELECT ON TABLE dpp.ledger TO dpp_audit;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE dpp.live_runs TO dpp_app;
 GRANT SELECT ON TABLE dpp.live_runs TO dpp_audit;
+
+GRANT SELECT,INSERT ON TABLE dpp.modes TO dpp_app;
+GRANT SELECT ON TABLE dpp.modes TO dpp_audit;
+
+GRANT SELECT ON TABLE dpp.mode_in_force TO dpp_app;
+GRANT SELECT ON TABLE dpp.mode_in_force TO dpp_audit;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE dpp.node_leases TO dpp_app;
 GRANT SELECT ON TABLE dpp.node_leases TO dpp_audit;

@@ -46,8 +46,12 @@ class Cluster:
     crash: Callable[[signal.Signals], None]  # SIGQUIT or SIGKILL, and start again on the same data
 
 
-def start_cluster(directory: Path | None = None, *, max_connections: int = 100) -> Cluster:
+def start_cluster(
+    directory: Path | None = None, *, max_connections: int = 100, syncs: bool = False
+) -> Cluster:
     """Return a running cluster; it ends with `stop()`, and at the latest with this process.
+
+    `syncs`: to disk, as one does that is measured.
 
     It lies in `directory` if the child user can search that and a socket fits below it; pytest's
     own are closed to another user, and their names are long where several processes test.
@@ -72,11 +76,18 @@ def start_cluster(directory: Path | None = None, *, max_connections: int = 100) 
     )
     files.init(here, "--no-sync")
     files.write_config(here)
+    let_in(here.config / "pg_ident.conf", child.name)
     files.make_sockets(here)
-    server = Server(here, base, max_connections)
+    server = Server(here, base, max_connections, syncs)
     server.start()
     atexit.register(server.stop)
     return Cluster(str(here.sockets), "postgres", server.stop, server.crash)
+
+
+def let_in(file: Path, name: str) -> None:
+    """Let a pooler of a test's in, too: it runs as the child's user, and connects as any role."""
+    with file.open("a") as users:
+        users.writelines(f'dpp "{name}" {role}\n' for role in files.ROLES)
 
 
 @define(eq=False)
@@ -86,6 +97,7 @@ class Server:
     here: files.Cluster
     base: Path
     max_connections: int
+    syncs: bool
     _process: subprocess.Popen[bytes] = field(init=False)
     # What the kernel tells a child of its parent's death, it tells of the *thread* that forked.
     _starter: ThreadPoolExecutor = field(factory=partial(ThreadPoolExecutor, max_workers=1))
@@ -98,7 +110,7 @@ class Server:
         command = files.postgres_command(self.here, max_connections=self.max_connections)
         with (self.base / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--fsync=off"],
+                command if self.syncs else [*command, "--fsync=off"],
                 cwd="/",
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
@@ -133,10 +145,14 @@ class Server:
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], pid_file: Path, log: Path) -> None:
-    """Wait until the server itself says `ready`, in the last line of its pid file."""
+    """Wait until the server itself says `ready`, in the last line of its pid file.
+
+    One that was killed leaves its own behind, which says so, too.
+    """
     for _ in range(START_S * 100):
         try:
-            if pid_file.read_text().splitlines()[7].strip() == "ready":
+            lines = pid_file.read_text().splitlines()
+            if lines[7].strip() == "ready" and int(lines[0]) == server.pid:
                 return
         except (FileNotFoundError, IndexError):
             pass

@@ -225,4 +225,5 @@ INVARIANTS: dict[str, Callable[[Rows], Offenders]] = {
     "13_allowances_equal_facts": allowances_equal_facts,
     "14_facts_are_guarded": nobody,
     "15_budgets_have_tenants": budgets_have_tenants,
+    "16_closings_hold": nobody,
 }

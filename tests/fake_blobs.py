@@ -14,23 +14,26 @@ import trio
 from attrs import define, evolve, field
 
 from dpp.blobs import (
+    Archived,
     Attempt,
     Collected,
     Content,
     CouldNotAsk,
     Found,
+    Linked,
     Missing,
     NotVerified,
     PutConflict,
     Stored,
     attempt_in,
     describe,
+    said,
     to_strings,
     verify,
 )
 
 if TYPE_CHECKING:
-    from dpp.blobs import BlobKey, Fetched, Keep, Label, Looked, Metadata, Putting
+    from dpp.blobs import BlobKey, Fetched, Keep, Label, Linking, Looked, Metadata, Putting
 
 
 @define
@@ -52,6 +55,8 @@ class FakeBlobs:
     away: str = ""
     known: UUID | None = None
     asked: list[str] = field(factory=list)
+    links: str = ""  # where clients are sent, if they are
+    archived: set[str] = field(factory=set)
 
     async def identify(self, known: UUID | None) -> UUID | None:
         await self._asked("identify")
@@ -99,6 +104,21 @@ class FakeBlobs:
             raise CouldNotAsk("it is another object by now")
         return now.body[start : start + length]
 
+    async def link(self, key: BlobKey, method: str) -> Linking | None:
+        await self._asked("link")
+        if not self.links:
+            return None
+        self._insist()
+        there = self.objects.get(key.name)
+        if there is None:
+            return Missing()
+        stated = said(there.strings, key, length=len(there.body))
+        if isinstance(stated, NotVerified):
+            return stated
+        if key.name in self.archived:
+            return Archived(stated)
+        return Linked(stated, f"{self.links}/{key.name}?{method}")
+
     async def collect(
         self, *, older_than_s: float, keep: Keep, after: str = "", limit: int = 1000
     ) -> Collected:
@@ -127,10 +147,10 @@ class FakeBlobs:
         there = self.objects.get(key.name)
         if there is None:
             return Missing()
-        said = verify(
+        checked = verify(
             there.strings, key, length=len(there.body), sha256=sha256(there.body).digest()
         )
-        return said if isinstance(said, NotVerified) else Found(said)
+        return checked if isinstance(checked, NotVerified) else Found(checked)
 
     def _insist(self) -> None:
         assert self.known is not None, "identify was not asked"

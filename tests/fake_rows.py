@@ -19,6 +19,8 @@ from dpp.claims import Seen
 from dpp.findings import Finding
 from dpp.leases import Fence, NodeLease
 from dpp.ledger import SIGNS, Budget, Entry, Kind, Posting, RefundableRun
+from dpp.membership import Drain, Report
+from dpp.modes import InForce, Mode, ModeChange
 from dpp.money import Micros
 from dpp.plans import WINDOW_S
 from dpp.receipts import Bought, Receipt, Resolution, Unresolved, receipt_of
@@ -162,6 +164,15 @@ class LeaseRow:
 
 
 @define
+class NodeRow:
+    last_heartbeat: datetime
+    left_at: datetime | None = None
+    drain: Drain | None = None
+    report: Report | None = None
+    reported_at: datetime | None = None
+
+
+@define
 class UsageRow:
     runs: int = 0
     completed: int = 0
@@ -183,6 +194,8 @@ class Rows:
     endings: dict[UUID, EndingRow] = field(factory=dict)
     transfers: dict[tuple[str, str], TransferRow] = field(factory=dict)
     leases: dict[UUID, LeaseRow] = field(factory=dict)
+    nodes: dict[str, NodeRow] = field(factory=dict)
+    modes: dict[UUID, ModeChange] = field(factory=dict)
     events: dict[tuple[UUID, int, int], RunEvent] = field(factory=dict)
     usage: dict[tuple[str, date], UsageRow] = field(factory=lambda: defaultdict(UsageRow))
     findings: list[Finding] = field(factory=list)
@@ -190,6 +203,17 @@ class Rows:
     mail: Mail = field(factory=Mail)
     spent_keys: dict[UUID, str] = field(factory=dict)  # whose run it was that is past retention
     allowances: dict[str, Allowance] = field(factory=dict)
+
+    def beat(self, node_id: str, now: datetime) -> None:
+        row = self.nodes.setdefault(node_id, NodeRow(now))
+        row.last_heartbeat, row.left_at = now, None
+
+    def in_force(self, now: datetime) -> InForce:
+        last = next(reversed(self.modes.values()), None)
+        if last is None:
+            return InForce()
+        left_s = None if last.expires_at is None else (last.expires_at - now).total_seconds()
+        return InForce(Mode.NORMAL if left_s is not None and left_s <= 0 else last.mode, left_s)
 
     def account(self, tenant_id: str) -> Account:
         tenant, budget = self.tenants[tenant_id], self.budgets[tenant_id]

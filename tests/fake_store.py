@@ -7,6 +7,7 @@ be looked at, and changed by tests that need a state which no verb makes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -22,9 +23,11 @@ from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt, BlobKey, Pointer
 from dpp.cancels import CancelAsked, CancelOutcome, Ended, RunUnknown
 from dpp.chronicles import Backlog, Position
-from dpp.claims import Claim, Claimed, LeftStoring, Seen
+from dpp.claims import Claim, Claimed, LeftStoring, Seen, Turn, served_at
 from dpp.findings import Audit, AuditedPage, Finding, ResolveOutcome
-from dpp.keyring import KeyRefusal, Rotated, Standing, Turn, TurnRefusal
+from dpp.gauges import Gauges, Health
+from dpp.keyring import KeyRefusal, Rotated, Standing, TurnRefusal
+from dpp.keyring import Turn as KeyTurn
 from dpp.keys import Key, KeyPlace, NewKey, Rotation, by_rotation
 from dpp.leases import Fence, Lapse, LeaseGone, Node, NodeLease, Renewal, Requeue
 from dpp.ledger import (
@@ -38,6 +41,9 @@ from dpp.ledger import (
     TenantUnknown,
 )
 from dpp.listings import EVERYTHING, LOOKED_MAX, RunFilter, RunPage
+from dpp.membership import Drain, Member, Report
+from dpp.messages import Sighting
+from dpp.modes import Mode, ModeChange, NewMode, Orders
 from dpp.money import ZERO, Micros
 from dpp.neighbours import Neighbour
 from dpp.plans import Plans
@@ -61,7 +67,7 @@ from dpp.webhooks import (
 )
 from tests import fake_audit, fake_auditing, fake_chronicles, fake_resolutions
 from tests.fake_faults import Faults
-from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, Rows, TenantRow
+from tests.fake_rows import BudgetRow, KeyRow, LeaseRow, LiveRow, NodeRow, Rows, TenantRow
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 PRIORITIES = 10
@@ -124,6 +130,7 @@ class FakeStore:
             },
             dead_keys=frozenset(k.key_id for k in rows.keys.values() if self._is_dead(k)),
             now=self.now(),
+            in_force=rows.in_force(self.now()),
             allowances={
                 k.key_id: rows.allowances[k.allowance_id]
                 for k in rows.keys.values()
@@ -142,6 +149,7 @@ class FakeStore:
                 self.rows.hand_back_lease(owed, self.now())
             until = self.now() + timedelta(seconds=lease_s)
             self.rows.leases.setdefault(lease.lease_id, LeaseRow(lease, until, next(self.tenures)))
+            self.rows.beat(lease.node_id, self.now())
             return self.now()
 
         return await self.faults.run("take_lease", body)
@@ -151,6 +159,7 @@ class FakeStore:
             row = self._alive(lease)
             if row is not None:
                 row.lease_until = self.now() + timedelta(seconds=lease_s)
+                self.rows.beat(lease.node_id, self.now())
             held = sorted(
                 (r for r in self._under(lease) if not r.quarantined), key=lambda r: r.run_id
             )
@@ -169,6 +178,8 @@ class FakeStore:
             self.rows.leases.pop(lease.lease_id, None)
             if hand_back:
                 self.rows.hand_back_lease(lease, self.now())
+                if lease.node_id in self.rows.nodes:
+                    self.rows.nodes[lease.node_id].left_at = self.now()
             return 0  # nothing here holds a run by itself
 
         return await self.faults.run("end_lease", body)
@@ -176,7 +187,12 @@ class FakeStore:
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
         def body() -> int:
             held = ((self.rows.live.get(fence.run_id), fence) for fence in fences)
-            seen = [row.seen() for row, fence in held if row is not None and row.held_by(fence)]
+            rows = [row for row, fence in held if row is not None and row.held_by(fence)]
+            submitted = self.rows.submissions
+            for row in rows:
+                if row.run_id not in submitted and not row.quarantined:
+                    self._set_aside(row, {"verb": "hand_back_runs"})
+            seen = [row.seen() for row in rows if row.run_id in submitted]
             return self._take_back(seen, Lapse.HANDED_BACK)
 
         return await self.faults.run("hand_back_runs", body)
@@ -211,38 +227,54 @@ class FakeStore:
 
         return await self.faults.run("queued_tenants", body)
 
+    async def sight_runs(self, run_ids: Sequence[UUID]) -> list[Sighting]:
+        def body() -> list[Sighting]:
+            there = [self.rows.submissions[one] for one in run_ids if one in self.rows.submissions]
+            return [
+                Sighting(row.asked.run_id, row.asked.tenant_id, self._waits(row.asked.run_id))
+                for row in there
+            ]
+
+        return await self.faults.run("sight_runs", body)
+
+    def _waits(self, run_id: UUID) -> bool:
+        row = self.rows.live.get(run_id)
+        if row is None or row.quarantined:
+            return False
+        return row.lease_id is None and row.available_at <= self.now()
+
     async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
         def body() -> list[Claimed] | LeaseGone:
             if self._alive(claim.lease) is None:
                 return LeaseGone()
-            due = [
-                row for turn in claim.turns for row in self._due(claim, turn.tenant_id, turn.lows)
-            ]
-            for row in due[: claim.limit]:
+            node = self.rows.nodes.get(claim.lease.node_id)
+            if self.rows.in_force(self.now()).mode is Mode.DRAIN or (node and node.drain):
+                return []
+            due = [row for turn in claim.turns for row in self._due(claim, turn)]
+            for row in due:
                 self._stamp(row, claim.lease)
-            order = sorted(due[: claim.limit], key=lambda r: (r.priority, r.available_at, r.run_id))
-            return [self._claimed(row) for row in order]
+            order = sorted(due, key=lambda r: (r.priority, r.available_at, r.run_id))
+            return [self._claimed(row) for row in order if row.run_id in self.rows.submissions]
 
         return await self.faults.run("claim_runs", body)
 
-    def _due(
-        self, claim: Claim, tenant_id: str, lows: tuple[datetime | None, ...]
-    ) -> list[LiveRow]:
-        """Return what a claim takes of one tenant: by priority, then by age, up to its room."""
+    def _due(self, claim: Claim, turn: Turn) -> list[LiveRow]:
+        """Return what a claim takes of one tenant: by priority and age, up to its room."""
+        tenant_id = turn.tenant_id
         tenant = self.rows.tenants.get(tenant_id)
         if tenant is None or tenant.plan not in self.plans:
             return []
         mine = [row for row in self.rows.live.values() if row.tenant_id == tenant_id]
         cap = self.plans[tenant.plan].concurrent_runs
         working = sum(row.lease_id is not None and not row.quarantined for row in mine)
-        room = claim.per_tenant if cap is None else min(claim.per_tenant, cap - working)
-        bounds = lows or (None,) * PRIORITIES
+        room = turn.share if cap is None else min(turn.share, cap - working)
+        bounds = turn.lows or (None,) * PRIORITIES
         due = [
             row
             for row in mine
             if self._is_due(row, bounds[row.priority]) and row.pack_type in claim.packs
         ]
-        return sorted(due, key=lambda r: (r.priority, r.available_at))[: max(room, 0)]
+        return sorted(due, key=lambda r: served_at(r.priority, r.available_at))[: max(room, 0)]
 
     def _is_due(self, row: LiveRow, low: datetime | None) -> bool:
         now = self.now()
@@ -277,7 +309,12 @@ class FakeStore:
             attempt=row.attempts_spent + 1,
             trace_id=asked.trace_id,
             created_at=self.rows.submissions[row.run_id].created_at,
+            weight=self._weight(row.tenant_id),
         )
+
+    def _weight(self, tenant_id: str) -> int:
+        plan = self.plans.get(self.rows.tenants[tenant_id].plan)
+        return 1 if plan is None else plan.weight
 
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
         def body() -> list[Claimed] | LeaseGone:
@@ -317,21 +354,24 @@ class FakeStore:
             row = self.rows.live.get(seen.run_id)
             if row is None or row.quarantined or row.seen() != seen:
                 return False
-            row.quarantined = True
-            self.rows.findings.append(
-                Finding(
-                    uuid4(),
-                    invariant="write_refused",
-                    subject=str(row.run_id),
-                    tenant_id=row.tenant_id,
-                    evidence=dict(evidence),
-                    opened_at=self.now(),
-                )
-            )
-            self.rows.tenants[row.tenant_id].frozen = True
+            self._set_aside(row, evidence)
             return True
 
         return await self.faults.run("quarantine_run", body)
+
+    def _set_aside(self, row: LiveRow, evidence: Mapping[str, Any]) -> None:
+        row.quarantined = True
+        self.rows.findings.append(
+            Finding(
+                uuid4(),
+                invariant="write_refused",
+                subject=str(row.run_id),
+                tenant_id=row.tenant_id,
+                evidence=dict(evidence),
+                opened_at=self.now(),
+            )
+        )
+        self.rows.tenants[row.tenant_id].frozen = True
 
     # reaper
 
@@ -598,6 +638,9 @@ class FakeStore:
     async def get_receipt(self, tenant_id: str, run_id: UUID) -> Receipt | Unresolved | None:
         return await self.faults.run("get_receipt", lambda: self.rows.receipt(tenant_id, run_id))
 
+    async def is_closed(self, tenant_id: str, seq: int) -> bool:  # noqa: ARG002 - nothing leaves here
+        return await self.faults.run("is_closed", lambda: False)
+
     async def is_pruned(self, tenant_id: str, run_id: UUID) -> bool:
         return await self.faults.run(
             "is_pruned", lambda: self.rows.spent_keys.get(run_id) == tenant_id
@@ -744,6 +787,42 @@ class FakeStore:
     async def due_delivery_age(self) -> float:
         return await self.faults.run("due_delivery_age", lambda: self.rows.mail.due_age(self.now()))
 
+    # gauges
+
+    async def read_gauges(self, tenant_ids: Sequence[str]) -> Gauges:
+        return await self.faults.run("read_gauges", lambda: self._gauges(tenant_ids))
+
+    def _gauges(self, tenant_ids: Sequence[str]) -> Gauges:
+        rows, now = self.rows, self.now()
+        status = {True: "QUEUED", False: "PROCESSING"}
+        unstarted = [
+            row
+            for row in rows.live.values()
+            if row.lease_id is None and row.lease_epoch == 0 and not row.quarantined
+        ]
+        oldest = min(unstarted, key=lambda row: row.expires_at, default=None)
+        return Gauges(
+            runs=Counter(
+                (status[row.lease_id is None], row.pack_type) for row in rows.live.values()
+            ),
+            queue_age_s=0.0
+            if oldest is None
+            else max(0.0, (now - oldest.available_at).total_seconds()),
+            heartbeats={
+                node_id: node.last_heartbeat.timestamp()
+                for node_id, node in rows.nodes.items()
+                if node.left_at is None and now - node.last_heartbeat < timedelta(days=1)
+            },
+            balances={
+                tenant_id: Micros(rows.budgets[tenant_id].available)
+                for tenant_id in tenant_ids
+                if tenant_id in rows.budgets
+            },
+            health=Health(
+                dead_rows={}, oldest_xmin_age=0, frozen_xid_age=0, waits_for_standby=False
+            ),
+        )
+
     # operators
 
     async def create_tenant(self, tenant: NewTenant) -> Tenant | TenantExists:
@@ -829,7 +908,7 @@ class FakeStore:
             if asked.new_key_id not in self.rows.keys:
                 standing = self._standing(asked.tenant_id, asked.caller)
                 decided = keyring.decide_rotation(asked, old, self._heir(asked), standing)
-                if not isinstance(decided, Turn):
+                if not isinstance(decided, KeyTurn):
                     return decided
                 self._write_key(decided.new, by_rotation(asked.key_id))
                 self.rows.keys[asked.key_id].expires_at = decided.old_ends_at
@@ -930,6 +1009,88 @@ class FakeStore:
 
     def _open_findings(self) -> list[Finding]:
         return [one for one in self.rows.findings if one.resolved_at is None]
+
+    async def read_orders(self, node_id: str) -> Orders:
+        def body() -> Orders:
+            node = self.rows.nodes.get(node_id)
+            drain = node is not None and node.drain is not None
+            return Orders(self.rows.in_force(self.now()).mode, drain)
+
+        return await self.faults.run("read_orders", body)
+
+    async def report_node(self, report: Report) -> None:
+        def body() -> None:
+            row = self.rows.nodes.setdefault(report.node_id, NodeRow(self.now()))
+            row.report, row.reported_at = report, self.now()
+
+        await self.faults.run("report_node", body)
+
+    async def set_mode(self, new: NewMode) -> ModeChange:
+        def body() -> ModeChange:
+            left_s, now = new.expires_in_s, self.now()
+            until = None if left_s is None else now + timedelta(seconds=left_s)
+            change = ModeChange(
+                mode=new.mode,
+                reason=new.reason,
+                operator=new.operator,
+                set_at=now,
+                expires_at=until,
+            )
+            return self.rows.modes.setdefault(new.change_id, change)
+
+        return await self.faults.run("set_mode", body)
+
+    async def mode(self) -> Mode:
+        return await self.faults.run("mode", lambda: self.rows.in_force(self.now()).mode)
+
+    async def list_modes(self, limit: int) -> list[ModeChange]:
+        def body() -> list[ModeChange]:
+            return list(reversed(self.rows.modes.values()))[:limit]
+
+        return await self.faults.run("list_modes", body)
+
+    async def list_members(self, node_id: str | None = None) -> list[Member]:
+        def body() -> list[Member]:
+            names = sorted(name for name in self.rows.nodes if node_id in (None, name))
+            return [self._member(name) for name in names]
+
+        return await self.faults.run("list_members", body)
+
+    def _member(self, node_id: str) -> Member:
+        row, now = self.rows.nodes[node_id], self.now()
+        untils = [
+            one.lease_until
+            for one in self.rows.leases.values()
+            if one.lease.node_id == node_id and one.lease_until > now
+        ]
+        return Member(
+            node_id=node_id,
+            now=now,
+            last_heartbeat=row.last_heartbeat,
+            lease_until=max(untils, default=None),
+            left_at=row.left_at,
+            drain=row.drain,
+            report=row.report,
+            reported_at=row.reported_at,
+        )
+
+    async def ask_drain(self, node_id: str, *, operator: str, reason: str) -> bool:
+        def body() -> bool:
+            row = self.rows.nodes.get(node_id)
+            if row is not None and row.drain is None:
+                row.drain = Drain(asked_at=self.now(), operator=operator, reason=reason)
+            return row is not None
+
+        return await self.faults.run("ask_drain", body)
+
+    async def end_drain(self, node_id: str) -> bool:
+        def body() -> bool:
+            row = self.rows.nodes.get(node_id)
+            if row is not None:
+                row.drain = None
+            return row is not None
+
+        return await self.faults.run("end_drain", body)
 
     async def list_nodes(self) -> list[Node]:
         def body() -> list[Node]:

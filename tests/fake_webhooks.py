@@ -240,6 +240,8 @@ class Mail:
         *,
         rooms: Mapping[UUID, int],
         per_endpoint: int,
+        tenant_rooms: Mapping[str, int],
+        per_tenant: int,
         after: UUID | None,
         limit: int,
         hold_s: float,
@@ -257,9 +259,16 @@ class Mail:
             if self.webhooks[webhook_id].is_off:
                 dead += heads
             else:
-                taken += heads[: rooms.get(webhook_id, per_endpoint)]
+                of_tenant = tenant_rooms.get(self.webhooks[webhook_id].tenant_id, per_tenant)
+                taken += heads[: min(rooms.get(webhook_id, per_endpoint), of_tenant)]
+        left = {row.tenant_id: tenant_rooms.get(row.tenant_id, per_tenant) for row in taken}
+        given = []
+        for row in taken[:limit]:
+            if left[row.tenant_id]:
+                left[row.tenant_id] -= 1
+                given.append(row)
         claimed = []
-        for row in [*taken[:limit], *dead[:limit]]:
+        for row in [*given, *dead[:limit]]:
             over = self._over(row)
             if over is None:
                 row.attempts += 1

@@ -43,8 +43,8 @@ class Books:
         """Let the product's audit and the tests' own look at the books."""
         audit = await trio.to_thread.run_sync(audit_of, self.node)
         found = await self.bridge.run(partial(_violations, self.node, self.memory))
-        assert audit == []
-        assert found == []
+        assert not audit, audit
+        assert not found, found
 
     async def hold(self, statement: str, *args: Any) -> asyncpg.Connection[Any]:
         """Open a transaction as the node's own role and leave it so, as a frozen client would."""
@@ -68,8 +68,9 @@ def audit_of(node: NodeProcess) -> list[Any]:
 
 def judge_now(node: NodeProcess) -> None:
     """Do what `Books.judge` does where no loop runs."""
-    assert audit_of(node) == []
-    assert asyncio.run(_violations(node, None)) == []
+    audit, found = audit_of(node), asyncio.run(_violations(node, None))
+    assert not audit, audit
+    assert not found, found
 
 
 async def _connect(node: NodeProcess, user: str = "postgres") -> asyncpg.Connection[Any]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class NodeProcess:
     data_dir: Path
     config: str = ""
     env: Mapping[str, str] = field(factory=dict)
+    program: Sequence[str] = (sys.executable, "-m", "dpp")  # of the next start
     keys: list[str] = field(factory=list)  # every API key that was made here
     logs: list[Path] = field(factory=list)
     ready_s: float = 0.0  # from the start to the first "ready" that was seen
@@ -63,7 +64,7 @@ class NodeProcess:
     def launch(self) -> None:
         """Start the process and return at once. NB: `wait_ready` tells where it listens."""
         assert self._process is None
-        command = [sys.executable, "-m", "dpp", "serve", "--data-dir", str(self.data_dir)]
+        command = [*self.program, "serve", "--data-dir", str(self.data_dir)]
         command += ["--listen", "127.0.0.1:0", "--management", "127.0.0.1:0"]
         if self.config:
             file = self.home / "dpp.toml"

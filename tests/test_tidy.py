@@ -14,6 +14,7 @@ FACE = "dpp/client/__init__.py"  # what others import: it names all of it in one
 NURSERIES = (
     "dpp/actors/",
     "dpp/http/connection.py",
+    "dpp/http/readiness.py",
     "dpp/database.py",
     "dpp/node.py",
     "dpp/packs/",

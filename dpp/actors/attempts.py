@@ -5,7 +5,7 @@ it from the moment its claim was answered until its end was, or its tenure is ov
 nobody has taken by then stays behind, until the follower takes it.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from uuid import UUID
@@ -31,6 +31,7 @@ class Attempt:
     claimed: Claimed
     ctx: Ctx
     scope: trio.CancelScope
+    asked_at: float  # from before its claim was asked
 
     @classmethod
     def of(cls, claimed: Claimed, asked_at: float) -> "Attempt":
@@ -43,7 +44,7 @@ class Attempt:
             ceiling=claimed.max_cost,
             deadline=deadline,
         )
-        return cls(claimed, ctx, trio.CancelScope(deadline=deadline))
+        return cls(claimed, ctx, trio.CancelScope(deadline=deadline), asked_at)
 
     @property
     def fence(self) -> Fence:
@@ -76,6 +77,7 @@ class Attempts:
     freed: Callable[[str], None] = lambda _: None
     forsaken: set[Fence] = field(factory=set, init=False)
     _by_fence: dict[Fence, Attempt] = field(factory=dict, init=False)
+    _runs: Counter[UUID] = field(factory=Counter, init=False)  # how many attempts of each are here
     _left: deque[Outbox] = field(factory=partial(deque, maxlen=LEFT_MAX), init=False)
 
     def __len__(self) -> int:
@@ -92,10 +94,14 @@ class Attempts:
         assert attempt.fence not in self._by_fence
         assert attempt.fence not in self.forsaken
         self._by_fence[attempt.fence] = attempt
+        self._runs[attempt.fence.run_id] += 1
 
     def remove(self, attempt: Attempt) -> None:
         """Let an attempt go, and keep what it told last."""
         del self._by_fence[attempt.fence]
+        self._runs[attempt.fence.run_id] -= 1
+        if not self._runs[attempt.fence.run_id]:
+            del self._runs[attempt.fence.run_id]
         if attempt.ctx.has_events:
             self._left.append(outbox(attempt))
         self.freed(attempt.claimed.tenant_id)
@@ -110,7 +116,7 @@ class Attempts:
 
     def executes(self, run_id: UUID) -> bool:
         """Say whether a run is executed here."""
-        return any(fence.run_id == run_id for fence in self._by_fence)
+        return run_id in self._runs
 
     def outboxes(self) -> Iterator[Outbox]:
         """Empty one outbox after the other, those of attempts that are over first."""

@@ -19,11 +19,13 @@ from attrs import define, field
 
 from dpp import metrics
 from dpp.auditing import Mark, Offence, reconcile_type
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreBroken, StoreUnavailable
 from dpp.findings import Finding
+from dpp.live import Live
 from dpp.logs import get_logger
 from dpp.metrics import succeeded
 from dpp.ports import Auditing
+from dpp.turns import turned
 
 PAGE_S = 0.1  # what one look may take of the one connection that audits, and of the server
 REST = 4  # times as long as a look took: then a fifth of one core at most
@@ -57,6 +59,7 @@ class Auditor:
         while True:
             began_at = trio.current_time()
             after, doubts = await self._look()
+            turned("auditor")
             doubted = doubted or doubts
             took_s = trio.current_time() - began_at
             self._adapt(took_s)
@@ -105,16 +108,19 @@ class Auditor:
             self.facts_max = min(FACTS_MAX, self.facts_max * 2)
 
 
-async def auditor(work: Auditor, *, interval_s: float) -> None:
+async def auditor(work: Auditor, *, interval: Live[float]) -> None:
     """Make passes for ever. An outage ends a pass, and the next one goes on where it stood."""
-    pause_s = min(FIRST_S, interval_s)
+    pause_s = min(FIRST_S, interval.now)
     while True:
         await trio.sleep(pause_s * random.uniform(0.9, 1.1))
-        pause_s = interval_s
+        pause_s = interval.now
         try:
             await work.step()
+        except StoreBroken as broken:  # of facts that nothing else reads: no reason to end the node
+            log.critical("audit refused", exc_info=broken)
         except StoreUnavailable as outage:  # here, not outside: the marks would be forgotten
             log.warning("store unavailable", actor="auditor", detail=str(outage))
+            turned("auditor")
         else:
             succeeded("auditor")
 

@@ -26,12 +26,13 @@ from dpp.actors.wake import Wake, when
 from dpp.claims import Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.leases import LeaseGone
+from dpp.live import Live
 from dpp.logs import get_logger
 from dpp.metrics import claims_total
 from dpp.ports import Claims
 
 TENANTS = 10  # a claim: 10 of each of 10 settle 1.5 × as fast as one of each of a hundred
-PER_TENANT = 10
+RUNS = 100  # a claim, at most
 POLL_S_MIN = 0.005  # while runs end here: what a capped tenant waits for its next run
 POLL_S_MAX = 0.05  # the same when polls find nothing
 VAIN_MAX = 3  # looks: a tenant without a cap is not asked for each time that a run of it ends
@@ -48,6 +49,7 @@ class Rounds:
     """What tells the claimer where runs wait and places are free; outlives tenures and restarts."""
 
     ring: Ring
+    tell: Callable[[str], object] = lambda _: None  # of tenants that other nodes should look at
     wake: Wake = field(factory=Wake)
     scan_after: str = ""  # the scan goes on after this tenant
     full: bool = False  # the claimer waits for a place
@@ -56,7 +58,16 @@ class Rounds:
     vain: Counter[str] = field(factory=Counter)  # looks in a row that found nothing
 
     def queued(self, tenant_id: str) -> None:
-        """Hear that a tenant has new runs."""
+        """Hear that a tenant has new runs. Other nodes are told if this one has no place for them.
+
+        Else its next claim takes them, and theirs would find nothing.
+        """
+        if self.full:
+            self.tell(tenant_id)
+        self.heard(tenant_id)
+
+    def heard(self, tenant_id: str) -> None:
+        """Hear that a tenant may have queued runs, from whomever."""
         self.looked.discard(tenant_id)
         self.ring.add(tenant_id)
         self.wake.ring()
@@ -91,9 +102,13 @@ class Rounds:
         self.scan_after = found[-1] if len(found) == SCAN_MAX else ""
         self.ring.refreshed(found, now)
 
-    def claimed(self, asked: Round, per_tenant: int, claimed: Sequence[Claimed]) -> None:
-        """Learn from a claim."""
-        self.ring.claimed(asked, per_tenant, claimed)
+    def claimed(self, asked: Round, claimed: Sequence[Claimed]) -> None:
+        """Learn from a claim. A tenant that had all that was asked for may have more."""
+        self.ring.claimed(asked, claimed)
+        counts = Counter(run.tenant_id for run in claimed)
+        for turn in asked.turns:
+            if counts[turn.tenant_id] >= turn.share:
+                self.tell(turn.tenant_id)
         looked = self.looked.intersection(turn.tenant_id for turn in asked.turns)
         self.looked -= looked
         self.vain.update(looked)
@@ -111,7 +126,7 @@ async def claimer(
     draining: trio.Event,
     *,
     packs: Sequence[str],
-    concurrency: int,
+    concurrency: Live[int],
 ) -> None:
     """Claim for this tenure until the node drains; each attempt is a task of `runs`."""
     start = partial(adopt, execute, here, runs)
@@ -121,7 +136,7 @@ async def claimer(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, draining, rounds.wake.ring)
         while not draining.is_set():
-            free, now = concurrency - len(here.attempts), trio.current_time()
+            free, now = concurrency.now - len(here.attempts), trio.current_time()
             if now >= look_at and rounds.again:
                 rounds.look_again()
                 look_at = now + pause_s
@@ -178,15 +193,8 @@ class Claiming:
 
     async def claim(self, free: int) -> bool:
         """Claim for the next tenants of the ring, at most `free`; say whether there was any."""
-        asked = self.rounds.ring.next(min(TENANTS, free))
-        per_tenant = min(free, TENANTS * PER_TENANT) // len(asked.turns)
-        claim = Claim(
-            lease=self.here.lease,
-            turns=asked.turns,
-            per_tenant=per_tenant,
-            limit=per_tenant * len(asked.turns),
-            packs=self.packs,
-        )
+        asked = self.rounds.ring.next(min(TENANTS, free), min(free, RUNS))
+        claim = Claim(lease=self.here.lease, turns=asked.turns, packs=self.packs)
         asked_at = trio.current_time()
         claimed = await self._ask(claim)
         if isinstance(claimed, LeaseGone):
@@ -195,7 +203,7 @@ class Claiming:
         self.adopt(claimed, asked_at)
         if asked.unbounded:
             self.rounds.ring.spent(trio.current_time() - asked_at)
-        self.rounds.claimed(asked, per_tenant, claimed)
+        self.rounds.claimed(asked, claimed)
         return bool(claimed)
 
     async def _ask(self, claim: Claim) -> list[Claimed] | LeaseGone:

@@ -5,8 +5,9 @@ under its limits, and what became of it is written down, many at once. A node th
 leaves rows that come again: at least once, under the same id. Nothing but committed rows is ever
 sent: a wake-up says only that there may be some.
 
-Of each endpoint a few are on their way at once, and all together a bounded number; one that fails
-again and again is left alone for a while, and loses no attempt by that.
+Of each endpoint a few are on their way at once, of each tenant some, and all together a bounded
+number; an endpoint that fails again and again is left alone for a while, and loses no attempt by
+that; one that is slow again and again has its events one by one.
 """
 
 import math
@@ -27,13 +28,17 @@ from dpp.logs import get_logger
 from dpp.metrics import succeeded
 from dpp.outgoing.sender import SEND_S, Answered, Outcome
 from dpp.ports import Outbox
-from dpp.webhooks import BREAKER_S, Attempted, Breaker, Due
+from dpp.turns import turned
+from dpp.webhooks import Attempted, Breaker, Due
 
 IN_FLIGHT_MAX: Final = 200  # of a node: each is a connection, and a TLS session of some 50 KiB
 # Of a node: what a small server takes at once, and enough for 40 events a second where a send
-# takes a quarter of one. With twenty endpoints that hang, all of the above is taken by them until
-# their breakers open.
+# takes a quarter of one.
 PER_ENDPOINT: Final = 10
+# Of all endpoints of a tenant: five at their most, 200 events a second. A tenant may have twenty,
+# and where all of them hang they would else have every place until their breakers open, and after
+# each restart again.
+PER_TENANT: Final = IN_FLIGHT_MAX // 4
 # Hidden after a claim: the send, and the transactions around it at their slowest.
 HOLD_S: Final = SEND_S + 20.0
 IDLE_S: Final = 1.0  # what a lost wake-up costs
@@ -59,11 +64,13 @@ class Courier:
     post: Post
     wake: Wake = field(factory=Wake)
     _marking: Wake = field(factory=Wake, init=False)
-    _sending: Counter[UUID] = field(factory=Counter, init=False)  # by endpoint, until marked
+    # By tenant and endpoint, until marked.
+    _sending: Counter[tuple[str, UUID]] = field(factory=Counter, init=False)
     _breakers: OrderedDict[UUID, Breaker] = field(factory=OrderedDict, init=False)
     _marks: list[Attempted] = field(factory=list, init=False)
     _refusals: Refusals = field(factory=Refusals, init=False)
     _after: UUID | None = field(default=None, init=False)  # whose turn it was last
+    _from: UUID | None = field(default=None, init=False)  # where the next round begins
     _finishing: bool = field(default=False, init=False)
     _finished: trio.Event = field(factory=trio.Event, init=False)
     _aged_at: float = field(default=float("-inf"), init=False)
@@ -104,6 +111,7 @@ class Courier:
                 await self._look_at_age()
             except StoreUnavailable as outage:  # here, not outside: what was sent is to be marked
                 log.warning("store unavailable", actor="courier", detail=str(outage))
+                turned("courier")
                 more = False
             else:
                 succeeded("courier")
@@ -124,19 +132,45 @@ class Courier:
         claimed = await self.store.claim_deliveries(
             rooms=self._rooms(trio.current_time()),
             per_endpoint=PER_ENDPOINT,
+            tenant_rooms={name: PER_TENANT - sending for name, sending in self._tenants().items()},
+            per_tenant=PER_TENANT,
             after=self._after,
             limit=room,
             hold_s=HOLD_S,
         )
         now = trio.current_time()
         for due in claimed:
-            self._sending[due.webhook_id] += 1
+            self._sending[due.tenant_id, due.webhook_id] += 1
             nursery.start_soon(self._deliver, due, now)
+        return self._go_on(claimed, room)
+
+    def _go_on(self, claimed: Sequence[Due], room: int) -> bool:
+        """Settle whose turn is next; say whether it is now.
+
+        Endpoint by endpoint: who is after the last one had no turn yet, where there was no room for
+        more or none for its tenant. Those have it first in the next round, when there is.
+        """
+        sending = self._tenants()
+        cut = any(sending[due.tenant_id] >= PER_TENANT for due in claimed)
         whole = self._after is None
-        full = len(claimed) == room
-        # Endpoint by endpoint: who is after the last one had no turn yet.
-        self._after = max(due.webhook_id for due in claimed) if full else None
-        return full or not whole
+        if cut or len(claimed) == room:
+            self._after = max(due.webhook_id for due in claimed)
+            self._from = self._after if cut else self._from
+            return True
+        self._after = None
+        if not whole:
+            return True
+        if max(sending.values(), default=0) < PER_TENANT:
+            self._from = None  # nothing was left for want of room
+        self._after = self._from
+        return False
+
+    def _tenants(self) -> Counter[str]:
+        """Return how many are on their way, by tenant."""
+        tenants: Counter[str] = Counter()
+        for (tenant_id, _webhook_id), sending in self._sending.items():
+            tenants[tenant_id] += sending
+        return tenants
 
     def _rooms(self, now: float) -> dict[UUID, int]:
         """Return how many more may be on their way, for each endpoint where that is not usual."""
@@ -144,19 +178,20 @@ class Courier:
             webhook_id: breaker.room(now, PER_ENDPOINT)
             for webhook_id, breaker in self._breakers.items()
         }
-        for webhook_id, sending in self._sending.items():
+        for (_tenant_id, webhook_id), sending in self._sending.items():
             rooms[webhook_id] = max(rooms.get(webhook_id, PER_ENDPOINT) - sending, 0)
         return {webhook_id: room for webhook_id, room in rooms.items() if room < PER_ENDPOINT}
 
     async def _deliver(self, due: Due, claimed_at: float) -> None:
         """Send one delivery; whatever happens to it is its own affair."""
+        began = trio.current_time()
         try:
             mark = await self._attempt(due, claimed_at)
         except Exception:
             await trio.lowlevel.checkpoint()
             log.exception("delivery failed here", **names(due))
             mark = webhooks.judge(due, None, "internal", random.random())
-        self._learn(mark)
+        self._learn(mark, trio.current_time() - began)
         self._marks.append(mark)
         self._marking.ring()
 
@@ -170,16 +205,21 @@ class Courier:
         status, why = (answer.status, None) if isinstance(answer, Answered) else (None, answer.why)
         return webhooks.judge(due, status, why, random.random())
 
-    def _learn(self, mark: Attempted) -> None:
+    def _learn(self, mark: Attempted, took_s: float) -> None:
         """Take in what an attempt says of its endpoint."""
-        before = self._breakers.pop(mark.webhook_id, Breaker())
-        after = before.after(delivered=mark.delivered, now=trio.current_time())
+        before, now = self._breakers.pop(mark.webhook_id, Breaker()), trio.current_time()
+        after = before.after(delivered=mark.delivered, took_s=took_s, now=now)
         if after != Breaker():
             self._breakers[mark.webhook_id] = after
             if len(self._breakers) > BREAKERS_MAX:
                 self._breakers.popitem(last=False)
-        if after.opened_at is not None and before.opened_at is None:
-            log.info("webhook left alone", webhook_id=str(mark.webhook_id), for_s=BREAKER_S)
+        if after.half_open_at is not None and before.half_open_at is None:
+            log.info(
+                "webhook left alone",
+                webhook_id=str(mark.webhook_id),
+                for_s=after.half_open_at - now,
+                slow=mark.delivered,
+            )
 
     async def _keep_marking(self) -> None:
         """Write down what became of attempts, all that is known by then, in one transaction."""
@@ -212,9 +252,10 @@ class Courier:
     def _over(self, mark: Attempted) -> None:
         """Forget an attempt."""
         self._marks.remove(mark)
-        self._sending[mark.webhook_id] -= 1
-        if not self._sending[mark.webhook_id]:
-            del self._sending[mark.webhook_id]
+        place = mark.tenant_id, mark.webhook_id
+        self._sending[place] -= 1
+        if not self._sending[place]:
+            del self._sending[place]
 
     async def _look_at_age(self) -> None:
         """Look, now and then, at how long deliveries have been due."""

@@ -21,7 +21,7 @@ from dpp.actors.asking import until_answered
 from dpp.actors.attempts import Attempt, Attempts
 from dpp.claims import Claimed
 from dpp.logs import get_logger
-from dpp.metrics import runs_ended_total
+from dpp.metrics import run_duration_seconds, runs_ended_total, runs_taken_back_total
 from dpp.money import Micros
 from dpp.packs.ctx import CostCeilingReached, InfrastructureFault, PackRefused
 from dpp.packs.events import one_line
@@ -74,7 +74,7 @@ async def execute(
             settlement = await until_answered("settle", partial(settle, end, claimed.trace_id))
     finally:
         attempts.remove(attempt)
-    tell(claimed.pack_type, outcome, settlement)
+    tell(claimed.pack_type, outcome, settlement, trio.current_time() - attempt.asked_at)
 
 
 async def perform(attempt: Attempt, pack: AnyPack | None, result_max_bytes: int) -> Outcome:
@@ -177,11 +177,12 @@ def flat(raised: BaseException) -> Iterator[BaseException]:
         yield raised
 
 
-def tell(pack_type: str, outcome: Outcome, settlement: Settlement) -> None:
+def tell(pack_type: str, outcome: Outcome, settlement: Settlement, took_s: float) -> None:
     """Count and log what came of an attempt."""
     match settlement:
         case Settled(status, cost):
             runs_ended_total.labels(status.value, pack_type).inc()
+            run_duration_seconds.labels(pack_type).observe(took_s)
             if status is Status.FAILED:
                 code = ErrorCode.INFRASTRUCTURE
                 if isinstance(outcome, FailedByItself):
@@ -190,6 +191,7 @@ def tell(pack_type: str, outcome: Outcome, settlement: Settlement) -> None:
             else:  # thousands a second, of which nobody has to hear
                 log.debug("run ended", status=status.value, cost_micros=cost)
         case Requeued():
+            runs_taken_back_total.labels("platform").inc()
             log.warning("run requeued", outcome=outcome)
         case LeaseLost():
             log.warning("attempt was lost before it was settled")

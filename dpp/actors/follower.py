@@ -3,7 +3,8 @@
 Out go the events of attempts executed here, the last ones after their end; in come cancels of
 these, the runs that handlers wait for, and the events of those that they stream. It is asked once
 at a time, and not at all where there is nothing to ask. A wake-up only makes it ask sooner: a
-completion here, on another node, or hinted by somebody takes the same way.
+completion here, on another node, or hinted by somebody takes the same way. Many watches are asked
+for in slices, each a question of its own: a lease is renewed between two, over the same connection.
 """
 
 import trio
@@ -17,6 +18,7 @@ from dpp.logs import get_logger
 from dpp.metrics import succeeded
 from dpp.packs import events as pack_events
 from dpp.ports import Following
+from dpp.turns import turned
 from dpp.watches import RunEvent
 
 FOLLOW_S = 0.5  # a cancel is felt within a second, question included
@@ -44,6 +46,7 @@ async def follower(
                 await step(store, attempts, board, unsent, whole=whole)
             except StoreUnavailable as outage:  # here, not outside: what is unsent stays
                 log.warning("store unavailable", actor="follower", detail=str(outage))
+                turned("follower")
                 await trio.sleep(FOLLOW_S)
                 whole_at = trio.current_time()
             else:
@@ -66,12 +69,14 @@ async def step(
     *,
     whole: bool,
 ) -> None:
-    """Ask once, for all or for what was heard of, and pass on what came in."""
+    """Ask once, for a slice of all or for what was heard of, and pass on what came in."""
     executing, watching = board.question(attempts.run_ids(), whole=whole)
     if not (executing or watching or events):
         await trio.lowlevel.checkpoint()
         return
     changes = await store.follow(executing, watching, events)
+    for run_id in {event.fence.run_id for event in events}:
+        board.tell(run_id)  # they can be read from now on
     attempts.cancel(changes.canceled)
     board.publish(changes, attempts.untold())
 

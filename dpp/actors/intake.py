@@ -7,6 +7,7 @@ that bug; nothing was written for it, and its neighbours are admitted.
 
 import logging
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import trio
 
@@ -61,16 +62,26 @@ def admission(call: Call[Submission, Admission]) -> Admission | ItemBroken | Non
 
 
 async def intake(
-    store: Submissions, queued: Callable[[str], None], mailbox: Mailbox[Submission, Admission]
+    store: Submissions,
+    queued: Callable[[str], None],
+    mailbox: Mailbox[Submission, Admission],
+    *,
+    admitted: Callable[[UUID], object] = lambda _: None,
 ) -> None:
-    """Admit what comes to one lane until it is closed; `queued` hears of tenants with new runs."""
+    """Admit what comes to one lane until it is closed.
+
+    Of new runs that are due `queued` hears the tenants, and `admitted` each of them.
+    """
 
     async def submit(batch: Sequence[Submission], *, wait: bool) -> list[Admission | Busy]:
         admissions = await store.submit_runs(batch, wait=wait)
-        created = [s for s, a in zip(batch, admissions, strict=True) if is_new(s, a)]
-        tell(created)
-        for tenant_id in {submission.tenant_id for submission in created}:
+        pairs = list(zip(batch, admissions, strict=True))
+        tell([submission for submission, admission in pairs if is_new(submission, admission)])
+        due = [submission for submission, a in pairs if is_new(submission, a) and is_due(a)]
+        for tenant_id in {submission.tenant_id for submission in due}:
             queued(tenant_id)
+        for submission in due:
+            admitted(submission.run_id)
         return admissions
 
     await Lane(name="intake", mailbox=mailbox, verb=submit, alone=answer_bug).run()
@@ -97,6 +108,11 @@ def names(submission: Submission) -> dict[str, str]:
         "run_id": str(submission.run_id),
         "tenant_id": submission.tenant_id,
     }
+
+
+def is_due(admission: Admission | Busy) -> bool:
+    """Say whether a new run may be claimed now; the claimer's scan finds the others in time."""
+    return not isinstance(admission, Created) or admission.available_at <= admission.created_at
 
 
 def is_new(submission: Submission, admission: Admission | Busy) -> bool:

@@ -22,9 +22,16 @@ from dpp.actors.wake import Wake, when
 from dpp.claims import Seen
 from dpp.faults import StoreUnavailable
 from dpp.leases import Lapse
+from dpp.live import Live, Pace
 from dpp.logs import get_logger
-from dpp.metrics import succeeded
+from dpp.metrics import (
+    leases_reaped_total,
+    reaper_scans_total,
+    runs_taken_back_total,
+    succeeded,
+)
 from dpp.ports import Reaping
+from dpp.turns import turned
 
 PAGES_MAX = 100  # a pass: 10,000 runs at the default page, then the next pass goes on at once
 AGAIN_S = 0.25  # after a pass that met held rows: a batch of intake or settler holds one for less
@@ -76,19 +83,19 @@ async def reaper(
     refusals: Refusals,
     freed: Callable[[], object],
     *,
-    interval_s: float,
-    scan_limit: int,
+    pace: Live[Pace],
     lease_s: float,
 ) -> None:
-    """Pass every `interval_s`, and once `earlier_gone`: this node's own runs of before it died.
+    """Pass at this pace, and once `earlier_gone`: this node's own runs of before it died.
 
     `calm` and `refusals` outlive this actor: a crash in an outage does not make it a short one.
     `freed` hears that runs were taken back: somebody here may claim them at once.
     """
-    wake, reaping = Wake(), Passing(store, scan_limit, lease_s, refusals, freed)
+    wake, reaping = Wake(), Passing(store, pace, lease_s, refusals, freed)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(when, earlier_gone, wake.ring)
         while True:
+            interval_s = pace.now.interval_s
             pause_s = min(AGAIN_S, interval_s) if reaping.left else interval_s
             # Never longer: a dead node's runs go on after its lease and this interval.
             await wake.wait(pause_s * random.uniform(0.8, 1.0))
@@ -98,6 +105,7 @@ async def reaper(
             except StoreUnavailable as outage:  # here, not outside: how long it lasted matters
                 calm.failed = True
                 log.warning("store unavailable", actor="reaper", detail=str(outage))
+                turned("reaper")
 
 
 async def step(reaping: "Passing", calm: Calm) -> bool:
@@ -111,6 +119,9 @@ async def step(reaping: "Passing", calm: Calm) -> bool:
         reaping.freed()
     calm.answered_at = trio.current_time()
     succeeded("reaper")
+    reaper_scans_total.inc()
+    leases_reaped_total.inc(leases)
+    runs_taken_back_total.labels("reaper").inc(taken)
     log.info("reaper scan", leases=leases, taken_back=taken, expired=expired)
     return max(leases, taken, expired) >= PAGES_MAX * reaping.scan_limit
 
@@ -120,11 +131,16 @@ class Passing:
     """The parts of a pass, each a number of bounded pages; each returns what it dealt with."""
 
     store: Reapable
-    scan_limit: int
+    pace: Live[Pace]
     lease_s: float
     refusals: Refusals
     freed: Callable[[], object]
     left: bool = False  # runs whose rows were held: they are for a pass soon
+
+    @property
+    def scan_limit(self) -> int:
+        """Return how much a page looks at."""
+        return self.pace.now.scan_limit
 
     async def expire(self) -> int:
         """End the runs that nobody started in time."""
@@ -142,6 +158,7 @@ class Passing:
         leases_max = PAGES_MAX * self.scan_limit
         while leases < leases_max and await self.store.reap_lease() is not None:
             leases += 1
+            turned("reaper")
         orphaned = await self._pages("take_back", self.store.orphaned_runs, take)
         overdue = partial(self.store.overdue_runs, grace_s=self.lease_s)
         return leases, orphaned + await self._pages("take_back", overdue, take)
@@ -157,6 +174,7 @@ class Passing:
 
         for _ in range(PAGES_MAX):
             limit = self.scan_limit + len(passed)
+            turned("reaper")
             seen = await scan(limit)
             page = [run for run in seen if run not in passed]
             if page:

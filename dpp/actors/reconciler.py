@@ -21,13 +21,21 @@ from dpp.blobs import BlobKey, Blobs, CouldNotAsk, Found, Looked, Missing, NotVe
 from dpp.claims import LeftStoring
 from dpp.faults import StoreUnavailable
 from dpp.leases import Fence, Lapse
+from dpp.live import Live, Pace
 from dpp.logs import get_logger
-from dpp.metrics import reconciled_total, succeeded
+from dpp.metrics import (
+    reconcile_passes_total,
+    reconciled_total,
+    runs_taken_back_total,
+    succeeded,
+)
 from dpp.ports import Reconciling
 from dpp.runs import StoredResult
 from dpp.settlement import Completed, End, Settled
+from dpp.turns import turned
 
 LOOK_S = 30.0  # an object of 64 MiB is read and hashed in a second; a disk that hangs is not asked
+LOOKS_MAX = 8  # at once: what a node left behind is a hundred, and a bucket takes 50 ms for each
 UNASKED_MAX = 3  # in a pass: a store that does not answer is asked again at the next one
 DAY_S = 86_400.0  # longer than any attempt can still write
 COLLECT_S = 3600.0
@@ -43,7 +51,7 @@ class Reconciler:
 
     store: Reconciling
     blobs: Blobs
-    scan_limit: int
+    pace: Live[Pace]
     lease_s: float
     store_wait_s: float
     refusals: Refusals = field(factory=Refusals, init=False)
@@ -55,28 +63,49 @@ class Reconciler:
         """Make one pass over what was left; it goes on where the last one had to stop."""
         unasked, self.is_held = 0, False
         while unasked < UNASKED_MAX:
+            limit = self.pace.now.scan_limit
             page = await self.store.storing_runs(
                 after=self._after,
-                limit=self.scan_limit,
+                limit=limit,
                 grace_s=self.lease_s + self.store_wait_s,
             )
-            for left in page:
-                self._after = left.seen.run_id
-                unasked += not await self._reconcile(left)
+            for first in range(0, len(page), LOOKS_MAX):
+                some = page[first : first + LOOKS_MAX]
+                turned("reconciler")
+                unasked += await self._reconcile_some(some)
+                self._after = some[-1].seen.run_id
                 if unasked >= UNASKED_MAX:
                     break
             else:
-                if len(page) < self.scan_limit:
+                if len(page) < limit:
                     self._after = None
                     return
 
-    async def _reconcile(self, left: LeftStoring) -> bool:
+    async def _reconcile_some(self, some: Sequence[LeftStoring]) -> int:
+        """Decide some runs; returns of how many the store could not be asked.
+
+        It is asked of all at once. They are ended one after the other: those of a tenant would meet
+        at its budget.
+        """
+        looked: dict[UUID, Looked | CouldNotAsk] = {}
+
+        async def look(left: LeftStoring) -> None:  # noqa: ASYNC910 - it was asked
+            try:
+                looked[left.seen.run_id] = await self._look(left, fence_of(left))
+            except CouldNotAsk as unasked:
+                looked[left.seen.run_id] = unasked
+
+        async with trio.open_nursery() as nursery:
+            for left in some:
+                nursery.start_soon(look, left)
+        return sum([not await self._decide(left, looked[left.seen.run_id]) for left in some])
+
+    async def _decide(self, left: LeftStoring, there: Looked | CouldNotAsk) -> bool:
         """Decide one run; False = its store could not be asked."""
+        await trio.lowlevel.checkpoint()
         fence = fence_of(left)
-        try:
-            there = await self._look(left, fence)
-        except CouldNotAsk as unasked:
-            await self._wait(left, fence, unasked.why)
+        if isinstance(there, CouldNotAsk):
+            await self._wait(left, fence, there.why)
             return False
         self._unasked_since.pop(fence, None)
         await commit(partial(self._end, there), [left], self._quarantine, self.refusals)
@@ -125,6 +154,7 @@ class Reconciler:
         """Let the run wait again, or end it free; a row that is held is for the next pass."""
         if await self.store.take_back([left.seen], Lapse.LOST, storing=True):
             reconciled_total.labels(outcome).inc()
+            runs_taken_back_total.labels("reconciler").inc()
             log.warning("run taken back", **names(left), object=outcome)
         else:  # held, or gone
             self.is_held = True
@@ -143,17 +173,20 @@ class Reconciler:
             log.critical("AUDIT_REQUIRED", reconcile_type=invariant, **told)
 
 
-async def reconciler(work: Reconciler, *, interval_s: float) -> None:
+async def reconciler(work: Reconciler) -> None:
     """Make passes for ever; an outage of the store ends a pass, and the next goes on."""
     while True:
+        interval_s = work.pace.now.interval_s
         pause_s = min(AGAIN_S, interval_s) if work.is_held else interval_s
         await trio.sleep(pause_s * random.uniform(0.9, 1.1))
         try:
             await work.step()
         except StoreUnavailable as outage:  # here, not outside: how long a store was silent matters
             log.warning("store unavailable", actor="reconciler", detail=str(outage))
+            turned("reconciler")
         else:
             succeeded("reconciler")
+            reconcile_passes_total.inc()
 
 
 async def collector(store: Reconciling, blobs: Blobs) -> None:
@@ -166,6 +199,7 @@ async def collector(store: Reconciling, blobs: Blobs) -> None:
                 older_than_s=DAY_S, keep=store.kept_objects, after=after, limit=COLLECT_PAGE
             )
             after = page.after
+            turned("collector")
             if page.deleted or page.torn or page.refused:
                 log.info(
                     "objects collected", deleted=page.deleted, torn=page.torn, refused=page.refused

@@ -2,7 +2,8 @@
 
 A tenant stands in it while it may have queued runs: it is added by submits of this node and by a
 loose scan, and dropped when a claim found fewer runs than it asked for, unless it was added again
-meanwhile. Going round it is what makes claiming fair, however long one tenant's queue is.
+meanwhile. Going round it is what makes claiming fair, however long one tenant's queue is; in a
+claim each has a share by its plan's weight, as its last runs told it (1 until then).
 
 Against dead tuples each tenant has a low bound per priority: the lowest `available_at` of the last
 claim from there, since what lies below was claimed. A bound may hide a run that committed late; so
@@ -18,7 +19,7 @@ from random import Random
 
 from attrs import frozen
 
-from dpp.claims import Claimed, Turn
+from dpp.claims import Claimed, Turn, shares
 
 PRIORITIES = 10
 REFRESH_S = 1.0  # what a lost hint may cost
@@ -47,6 +48,7 @@ class Ring:
         self._tenants_max = tenants_max
         self._added: OrderedDict[str, int] = OrderedDict()  # tenant → number of the round then
         self._lows: dict[str, list[datetime | None]] = {}
+        self._weights: dict[str, int] = {}  # of the tenants in it that have not 1
         self._forgotten: set[str] = set()
         self._rounds = 0
         self._refreshed_at = self._due_at = float("-inf")
@@ -63,31 +65,42 @@ class Ring:
         if tenant_id in self._added or len(self._added) < self._tenants_max:
             self._added[tenant_id] = self._rounds
 
-    def next(self, tenants_max: int) -> Round:
-        """Return the next tenants, and let them stand at the end."""
+    def next(self, tenants_max: int, runs: int) -> Round:
+        """Return the next tenants with their shares of `runs`, and let them stand at the end."""
         self._rounds += 1
         chosen = list(islice(self._added, tenants_max))
         for tenant_id in chosen:
             self._added.move_to_end(tenant_id)
         forgotten = self._forgotten.intersection(chosen)
         self._forgotten -= forgotten
-        turns = tuple(Turn(tenant_id, tuple(self._lows.get(tenant_id, ()))) for tenant_id in chosen)
+        parts = shares([self._weights.get(tenant_id, 1) for tenant_id in chosen], runs)
+        turns = tuple(
+            Turn(tenant_id, share, tuple(self._lows.get(tenant_id, ())))
+            for tenant_id, share in zip(chosen, parts, strict=True)
+        )
         return Round(turns, bool(forgotten), self._rounds)
 
-    def claimed(self, asked: Round, per_tenant: int, claimed: Sequence[Claimed]) -> None:
-        """Learn from a claim: raise the bounds, drop who had less than was asked for."""
+    def claimed(self, asked: Round, claimed: Sequence[Claimed]) -> None:
+        """Learn from a claim: weights, higher bounds, and who had less than was asked for."""
         counts = dict.fromkeys((turn.tenant_id for turn in asked.turns), 0)
         lows: dict[tuple[str, int], datetime] = {}
         for run in claimed:
             counts[run.tenant_id] += 1
             place = (run.tenant_id, run.priority)
             lows[place] = min(lows.get(place, run.available_at), run.available_at)
+            if run.weight != 1:
+                self._weights[run.tenant_id] = run.weight
+            else:
+                self._weights.pop(run.tenant_id, None)
         for (tenant_id, priority), low in lows.items():
             bounds = self._lows.setdefault(tenant_id, [None] * PRIORITIES)
             bounds[priority] = low
-        for tenant_id, count in counts.items():
-            if count < per_tenant and self._added.get(tenant_id, asked.number) < asked.number:
+        for turn in asked.turns:
+            tenant_id = turn.tenant_id
+            less = counts[tenant_id] < turn.share
+            if less and self._added.get(tenant_id, asked.number) < asked.number:
                 del self._added[tenant_id]
+                self._weights.pop(tenant_id, None)
 
     def due_in_s(self, now: float) -> float:
         """Return how long until a refresh is due; 0 = now."""

@@ -17,6 +17,7 @@ from attrs import define, field
 from dpp.faults import StoreUnavailable, told
 from dpp.logs import get_logger
 from dpp.metrics import actor_restarts_total
+from dpp.turns import turned
 
 RESTARTS_MAX = 5  # what Erlang's supervisors and Oban use: more would hide a bug, fewer a hiccup
 RESTART_WINDOW_S = 30.0
@@ -78,6 +79,7 @@ async def supervise(name: str, actor: Actor, give_up: GiveUp | None = None) -> N
     """
     patience = Patience()
     while True:
+        turned(name)
         started_at = trio.current_time()
         bug: BaseException | None = None
         try:

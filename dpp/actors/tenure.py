@@ -18,7 +18,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dpp import failpoints
 from dpp.actors.attempts import Attempts
@@ -29,9 +29,10 @@ from dpp.actors.wake import when
 from dpp.faults import StoreUnavailable
 from dpp.leases import Fence, NodeLease, margin, trusted_until
 from dpp.logs import get_logger
-from dpp.metrics import note_differing, succeeded
+from dpp.metrics import note_differing, note_lease, succeeded
 from dpp.neighbours import PACKS, PLANS, Neighbour, Neighbourhood, Offer
 from dpp.ports import Leases
+from dpp.turns import turned
 
 AGAIN_S = 0.1  # between tries to hand back what somebody holds: longer than a commit takes
 END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
@@ -145,6 +146,7 @@ async def tenure(
             log.warning("lease lapsed", lease_id=str(lease.lease_id), owed=blameless)
             raise LeaseLapsed(f"lease {lease.lease_id}")
     finally:
+        note_lease(held=False)
         if blameless:
             standing.owed.add(lease)
         with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
@@ -175,6 +177,7 @@ async def take(store: Leases, standing: Standing, lease: NodeLease, lease_s: flo
     standing.owed.clear()
     standing.attempts.forsaken.clear()  # fences of leases that are over
     standing.first_lease.set()
+    note_lease(held=True)
     log.info("lease taken", lease_id=str(lease.lease_id), node_id=lease.node_id)
 
 
@@ -198,9 +201,11 @@ async def renew(
         # Asked late, a silence is our own stall: no outage, whatever the store then does.
         here.unanswered = asked_at - ask_at < margin(lease_s)
         try:
-            renewal = await store.renew_lease(here.lease, lease_s=lease_s)
+            lease = evolve(here.lease, offer=standing.offer)  # a reload may have changed it
+            renewal = await store.renew_lease(lease, lease_s=lease_s)
         except StoreUnavailable as outage:
             log.warning("heartbeat unanswered", detail=str(outage))
+            turned("tenure")
             ask_at = trio.current_time() + ASK_AGAIN_SHARE * heartbeat_s
             continue
         here.unanswered = False
@@ -212,6 +217,7 @@ async def renew(
         standing.clock.learn(renewal.now)
         meet(standing, renewal.neighbours)
         succeeded("tenure")
+        note_lease(held=True)
         log.info("heartbeat", lease_id=str(here.lease.lease_id), runs=len(here.attempts))
         suspects = await hand_back_ghosts(store, here, renewal.fences, suspects, heartbeat_s)
         ask_at = asked_at + heartbeat_s

@@ -3,7 +3,7 @@
 Wake-ups coalesce, and losing one costs latency, never correctness: every wait has a poll behind it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -41,3 +41,15 @@ async def when(event: trio.Event, then: Callable[[], object]) -> None:
     """Call `then` once `event` is set: how an actor that sleeps hears of the drain."""
     await event.wait()
     then()
+
+
+async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when one of these does; the others are cancelled."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(one: Callable[[], Awaitable[object]]) -> None:
+            await one()
+            nursery.cancel_scope.cancel(reason="one came")
+
+        for one in waits:
+            nursery.start_soon(wait, one)

@@ -9,7 +9,7 @@ An end is published once all that this node knows of the attempt is stored, so w
 Of a run that another node executed, streams are told the end a moment later (`chronicles.LATE`).
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -24,6 +24,7 @@ from dpp.runs import TERMINAL, Run, Status
 from dpp.watches import Changes, Watch
 
 WATCHED_MAX = 10_000  # runs: five times the connections that a listener takes
+SLICE = 1000  # watches of a question: some 50 ms of its second; ten thousand at once took 0.6 s
 CHANGED_MAX = 4096  # run ids, a second's worth: a handler needs less from its read to its wait
 # Happenings that a stream has not taken: two pages of a question and more, two seconds of the most
 # that a pack can tell. Of a client that takes less nothing piles up here, it comes back.
@@ -129,9 +130,13 @@ class Watched:
 
 @define(eq=False)
 class Watchboard:
-    """Implements `dpp.ports.Watching`. `executed_here` says whether a run is in work here."""
+    """Implements `dpp.ports.Watching`. `executed_here` says whether a run is in work here.
+
+    `tell` hears of each run of which this node has news, for the other nodes.
+    """
 
     executed_here: Callable[[UUID], bool]
+    tell: Callable[[UUID], object] = lambda _: None
     wake: Wake = field(factory=Wake)
     closed: bool = False
     unsealed: bool = False  # an end was read that streams are told a moment later
@@ -139,6 +144,7 @@ class Watchboard:
     finished: trio.Event = field(factory=trio.Event)
     _watched: dict[UUID, Watched] = field(factory=dict)
     _due: set[UUID] = field(factory=set)  # watched or executed here, and news of it was heard
+    _left: deque[UUID] = field(factory=deque)  # of the round that goes on, not yet asked for
     _changed: OrderedDict[UUID, bool] = field(factory=OrderedDict)  # whether it ended here
 
     async def wait_terminal(self, watch: Watch, seen: Status) -> Run | None:
@@ -173,6 +179,11 @@ class Watchboard:
         return stream
 
     def hint(self, run_id: UUID) -> None:
+        """Hear on this node that something about a run changed; the follower looks."""
+        self.tell(run_id)
+        self.heard(run_id)
+
+    def heard(self, run_id: UUID) -> None:
         """Hear that something about a run changed; the follower looks, if it concerns this node."""
         self._note(run_id, ended=False)
         if self.executed_here(run_id):
@@ -180,6 +191,7 @@ class Watchboard:
 
     def ended(self, run_id: UUID) -> None:
         """Hear that a run which was executed on this node has ended."""
+        self.tell(run_id)
         self._note(run_id, ended=True)
 
     def watching(self) -> list[Watch]:
@@ -189,16 +201,27 @@ class Watchboard:
     def question(
         self, executing: Iterable[UUID] = (), *, whole: bool = True
     ) -> tuple[list[UUID], list[Watch]]:
-        """Return the runs whose cancels, and the watches, to ask for now.
+        """Return the runs whose cancels, and the watches, to ask for now: a slice of these.
 
         Not `whole`: those alone of which something was heard, since one end a moment would else
-        have all be read each time. The answer is published before the next question.
+        have all be read each time. A round of all watches goes on in the questions after it, which
+        are wanted at once; what is heard of meanwhile comes first, so nobody waits for the rest.
+        The answer is published before the next question.
         """
         due, self._due = self._due, set()
-        if whole:
-            return [*executing], [watched.ask() for watched in self._watched.values()]
-        asked = [watched.ask() for run_id in due if (watched := self._watched.get(run_id))]
-        return [run_id for run_id in executing if run_id in due], asked
+        if whole and not self._left:
+            self._left.extend(self._watched)
+        heard = [run_id for run_id in due if run_id in self._watched]
+        self._due.update(heard[SLICE:])
+        asked = {run_id: self._watched[run_id] for run_id in heard[:SLICE]}
+        while self._left and len(asked) < SLICE:
+            run_id = self._left.popleft()
+            if run_id in self._watched:
+                asked[run_id] = self._watched[run_id]
+        if self._left or self._due:
+            self.wake.ring()
+        executed = [run_id for run_id in executing if whole or run_id in due]
+        return executed, [watched.ask() for watched in asked.values()]
 
     def publish(self, changes: Changes, untold: Collection[UUID]) -> None:
         """Tell those who wait and stream; `untold`: runs whose events this node has yet to send."""

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import click
 
+from dpp.cli import reach
 from dpp.cli.command import Command, Group, with_session
 from dpp.cli.exits import Exit
 from dpp.cli.session import Session
 from dpp.cli.troubles import explain
+
+HOW = {True: "reload", False: "restart"}
 
 
 @click.group("config", cls=Group)
@@ -63,6 +66,36 @@ def show(session: Session) -> None:
         for name, value in _named(f"{section}.{word}", setting["value"])
     ]
     session.out.table(("setting", "value", "from"), rows, ids=("setting",))
+
+
+@config.command("diff", cls=Command)
+@with_session
+def diff(session: Session) -> int:
+    """Compare what the running node goes by with what it would read now; status 1: they differ.
+
+    SIGHUP (systemctl reload dpp) takes over what is live; the rest needs a restart. What the node
+    was given by a flag it keeps, and is left out.
+    """
+    import attrs
+
+    from dpp.config import show
+    from dpp.reload import differences, flat
+
+    read = show(session.config())
+    with reach.admin(session) as admin:
+        running = admin.config()["config"]
+    by_flag = {key for key, one in flat(running).items() if str(one["origin"]).startswith("--")}
+    differ = [one for one in differences(running, read) if one.key not in by_flag]
+    session.out.result({"differ": [attrs.asdict(one) for one in differ]})
+    if not differ:
+        session.out.say("the node goes by what is configured")
+        return Exit.GOOD
+    rows = [
+        (one.key, *(json.dumps(value) for value in (one.was, one.now)), one.origin, HOW[one.live])
+        for one in differ
+    ]
+    session.out.table(("setting", "running", "configured", "from", "by"), rows, ids=("setting",))
+    return Exit.NEGATIVE
 
 
 def _named(name: str, value: object) -> Iterator[tuple[str, object]]:

@@ -9,7 +9,25 @@ from typing import TextIO
 
 import click
 
-from dpp.cli import audit, config, key, migrate, money, run, serve, tenant, version
+from dpp.cli import (
+    audit,
+    aws,
+    backup,
+    config,
+    database,
+    doctor,
+    install_units,
+    key,
+    logs,
+    migrate,
+    mode,
+    money,
+    node,
+    run,
+    serve,
+    tenant,
+    version,
+)
 from dpp.cli.command import Group
 from dpp.cli.demo.command import demo
 from dpp.cli.exits import Exit, Trouble
@@ -35,9 +53,20 @@ for command in (
     money.refund,
     money.adjust,
     run.run,
+    node.node,
+    mode.mode,
     audit.audit,
+    logs.logs,
+    backup.backup,
+    backup.receive_wal,
+    backup.verify,
+    backup.restore,
     migrate.migrate,
+    database.database,
+    aws.aws,
+    doctor.doctor,
     config.config,
+    install_units.install_units,
     version.version,
 ):
     cli.add_command(command)

@@ -85,6 +85,11 @@ def admin(session: Session, operator: str | None = None, retries: Retries | None
     )
 
 
+def urls(session: Session) -> tuple[str, str]:
+    """Return where a node's public listener is, and its management listener."""
+    return _url(session, management=False)[0], _url(session, management=True)[0]
+
+
 def client(session: Session, api_key: str | None, tenant: str | None) -> Client:
     """Return a tenant's client, by the key given or by one that the admin API makes when asked."""
     from dpp.client.auth import Renewed
@@ -147,7 +152,9 @@ def _url(session: Session, *, management: bool) -> tuple[str, bool]:
     if session.names_data_dir:
         raise Stop(Exit.UNREACHABLE, _no_node(session.data_dir(), node))
     config = session.config()
-    return _url_of(config.management.listen if management else config.http.listen), False
+    if management:
+        return _url_of("http", config.management.listen), False
+    return _url_of("https" if config.http.tls_certificate else "http", config.http.listen), False
 
 
 def _running(session: Session) -> datadir.RunningNode | None:
@@ -170,9 +177,9 @@ def _no_node(directory: Path, starting: datadir.RunningNode | None) -> Trouble:
     )
 
 
-def _url_of(address: Address) -> str:
+def _url_of(scheme: str, address: Address) -> str:
     host = ANY.get(address.host) or (f"[{address.host}]" if ":" in address.host else address.host)
-    return f"http://{host}:{address.port}"
+    return f"{scheme}://{host}:{address.port}"
 
 
 def _knock(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -99,12 +100,15 @@ def submit(  # noqa: PLR0913 - one parameter an option
     """Submit a run; with --wait, follow it to its end."""
     base = words.read_object(file.read(), file.name) if file is not None else {}
     inputs, named = {**base, **words.pairs(members)}, words.texts(metadata)
+    key = idempotency_key or f"cli-{uuid.uuid4()}"
     with _client(session, api_key, tenant) as client:
+        if idempotency_key is None:
+            session.out.note(f"idempotency key {key}")
         submitted = client.submit(
             pack_type,
             inputs,
             max_cost,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             timebox_s=timebox_s,
             priority=priority,
             run_at=run_at,

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 import click
 
 from dpp.cli.command import Command, with_session
+from dpp.cli.exits import Exit, Stop, Trouble
 from dpp.cli.session import Session
+
+EMBEDDED = Trouble(
+    "database-embedded",
+    'database.url is "embedded": this node would run a PostgreSQL of its own.',
+    "DPP did not start, and changed nothing.",
+    "Set database.url to the server that they share: an external one, or the socket of the node on "
+    "this machine that runs one (docs/systemd.md).",
+)
 
 
 @click.command("serve", cls=Command)
@@ -15,14 +25,31 @@ from dpp.cli.session import Session
 @click.option(
     "--management", metavar="HOST:PORT", help="Metrics, admin API; else management.listen."
 )
+@click.option(
+    "--external-database",
+    is_flag=True,
+    help="Refuse to run PostgreSQL: for the second node on a machine.",
+)
 @click.option("--demo", is_flag=True, hidden=True, help="The data directory is a demo's.")
 @with_session
-def serve(session: Session, listen: str | None, management: str | None, *, demo: bool) -> None:
+def serve(
+    session: Session,
+    listen: str | None,
+    management: str | None,
+    *,
+    external_database: bool,
+    demo: bool,
+) -> None:
     """Run a node until SIGTERM or Ctrl-C, then drain it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     config = session.node_config(tell=False, listen=listen, management=management)
+    if external_database and config.database.embedded:
+        raise Stop(Exit.CONFIGURATION, EMBEDDED)
     import trio
 
     from dpp import node
 
-    trio.run(partial(node.serve, config, data_dir=session.data_dir(), demo=demo))
+    reread = partial(session.config, tell=False, listen=listen, management=management)
+    serve = partial(node.serve, config, data_dir=session.data_dir(), reread=reread, demo=demo)
+    trio.run(serve)
     session.out.result({"status": "stopped"})

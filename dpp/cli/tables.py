@@ -21,7 +21,12 @@ USD = ("amount_usd", "cost_usd", "returned_usd")
 LEDGER = ("seq", "kind", *USD, "run_id", "reference", "created_at")
 RUNS = ("run_id", "status", "pack", "attempt", "max_usd", "actual_usd", "created_at")
 TENANTS = ("tenant_id", "plan", "state", *BUDGET)
-KEYS = ("key_id", "state", "scopes", "created_at", "expires_at", "last_used_at", "spent_usd")
+KEYS = (
+    *("key_id", "state", "scopes", "created_by"),
+    *("created_at", "expires_at", "last_used_at", "spent_usd"),
+)
+NODES = ("node_id", "state", "version", "runs", "concurrency", "lease_left_s", "last_heartbeat")
+MODES = ("mode", "set_at", "expires_at", "operator", "reason")
 FINDINGS = ("finding_id", "invariant", "subject", "tenant_id", "opened_at")
 OFFENDERS_SHOWN = 5
 
@@ -151,9 +156,54 @@ def show_tenants(out: Output, tenants: Documents) -> None:
     out.table(TENANTS, rows, numbers=BUDGET, ids=ids, spare=("deposited_usd", "held_usd"))
 
 
+def show_nodes(out: Output, nodes: Documents) -> None:
+    """Print a list of nodes for people."""
+    rows = [[*map(one.get, NODES[:-1]), when(one.get("last_heartbeat"))] for one in nodes]
+    numbers, spare = ("runs", "concurrency", "lease_left_s"), ("last_heartbeat", "concurrency")
+    out.table(NODES, rows, numbers=numbers, ids=("node_id",), spare=spare)
+
+
+def node_pairs(node: Mapping[str, Any]) -> dict[str, object]:
+    """Return what there is to say of a node."""
+    drain, lease_s = node.get("drain") or {}, node.get("lease_left_s")
+    pairs = {
+        "node": node.get("node_id"),
+        "state": node.get("state"),
+        "drain asked": when(drain.get("asked_at")),
+        "  by": drain.get("operator"),
+        "  because": drain.get("reason"),
+        "version": node.get("version"),
+        "runs": None if node.get("runs") is None else f"{node['runs']} of {node['concurrency']}",
+        "lease": None if lease_s is None else f"{lease_s} s left",
+        "last heartbeat": when(node.get("last_heartbeat")),
+        "left": when(node.get("left_at")),
+        "reported": when(node.get("reported_at")),
+        **{f"  {name}": f"{age} s ago" for name, age in (node.get("loops") or {}).items()},
+    }
+    return {name: text for name, text in pairs.items() if text not in (None, "")}
+
+
+def show_node(out: Output, node: Mapping[str, Any]) -> None:
+    """Print a node for people."""
+    out.pairs(node_pairs(node))
+
+
+def show_mode(out: Output, answer: Mapping[str, Any]) -> None:
+    """Print the mode in force, and the trail."""
+    out.say(f"mode {answer['mode']}")
+    if answer["changes"]:
+        out.table(MODES, map(change_row, answer["changes"]))
+
+
+def change_row(change: Mapping[str, Any]) -> Sequence[object]:
+    """Return one line of the trail of modes."""
+    times = (when(change[name]) for name in ("set_at", "expires_at"))
+    return (change["mode"], *times, change["operator"], change["reason"])
+
+
 def show_keys(out: Output, keys: Documents) -> None:
     """Print a list of keys for people."""
-    spare = ("created_at", "last_used_at", "scopes")
+    spare = ("created_at", "last_used_at", "created_by", "scopes")
     out.table(KEYS, map(key_row, keys), ids=("key_id",), spare=spare)
 
 
@@ -165,6 +215,7 @@ def key_row(key: Mapping[str, Any]) -> Sequence[object]:
         key.get("key_id"),
         ended if key.get("ended") else "active",
         "all" if set(scopes) == set(SCOPES) else " ".join(scopes),
+        key.get("created_by"),
         when(key.get("created_at")),
         when(key.get("expires_at")),
         when(key.get("last_used_at")),

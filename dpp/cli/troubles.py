@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,12 +27,22 @@ LOGIN = {
     "3D": Exit.CONFIGURATION,
     "57P03": Exit.NEGATIVE,
 }
+NO_RIGHT, PROTOCOL = "42501", "08P01"
 BIND = {
     errno.EADDRINUSE: Exit.NEGATIVE,  # the other may end: a restart may mend it
     errno.EADDRNOTAVAIL: Exit.NEGATIVE,
     errno.EACCES: Exit.CONFIGURATION,
 }
+TRUST = (
+    "If it is yours, name its file, or that of the authority which signed it, with SSL_CERT_FILE. "
+    "If it is for another name, ask the node by that one: DPP_URL=https://NAME:PORT."
+)
 START = "Start one with `dpp serve`, or name the right one with DPP_URL and DPP_MANAGEMENT_URL."
+
+AGAIN = (
+    "Look whether it was done. To ask again, give the --reference or --idempotency-key that was "
+    "printed: then it is done once."
+)
 
 
 def explain(error: BaseException) -> Stop | None:
@@ -70,10 +81,19 @@ def _of_client(error: BaseException) -> Stop | None:
         return Stop(Exit.USAGE, Trouble("usage", what, "DPP asked nothing.", todo))
     if isinstance(error, faults.Misconfigured):
         return Stop(Exit.USAGE, Trouble("usage", f"{error}.", "DPP asked nothing."))
+    if isinstance(error, faults.CertificateNotTrusted):
+        what = f"The certificate of {error.url} is not trusted: {error.why}."
+        more = {"url": error.url}
+        trouble = Trouble("certificate-not-trusted", what, "DPP asked nothing.", TRUST, more)
+        return Stop(Exit.UNREACHABLE, trouble)
     if isinstance(error, faults.TransportError):
-        did = "The request may have been carried out." if error.sent else "DPP asked nothing."
+        did, todo = (
+            ("The request may have been carried out.", AGAIN)
+            if error.sent
+            else ("DPP asked nothing.", START)
+        )
         what = f"No node answers at {error.url}: {error.why.rstrip('.')}."
-        return Stop(Exit.UNREACHABLE, Trouble("unreachable", what, did, START, {"url": error.url}))
+        return Stop(Exit.UNREACHABLE, Trouble("unreachable", what, did, todo, {"url": error.url}))
     if isinstance(error, faults.BadAnswer):
         trouble = Trouble("bad-answer", f"{error}.", "", START, {"url": error.url})
         return Stop(Exit.UNREACHABLE, trouble)
@@ -123,17 +143,54 @@ def _of_database(error: BaseException) -> Stop | None:
     did = "DPP changed nothing."
     asyncpg = sys.modules.get("asyncpg")
     if asyncpg is not None and isinstance(error, asyncpg.PostgresError):
-        state = str(error.sqlstate or "")
-        status = LOGIN.get(state, LOGIN.get(state[:2]))
-        if status is None:
-            return None
-        todo = "Check database.url, and the user, password and database that it names."
-        return Stop(status, Trouble("database-refused", f"The database says: {error}.", did, todo))
+        return _of_server(str(error.sqlstate or ""), str(error), did)
+    if asyncpg is not None and isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        what = "No server that database.url names is a primary: standbys only read."
+        todo = (
+            "Name the primary, or all servers that may be it (HOST:PORT,HOST:PORT); or promote one."
+        )
+        return Stop(Exit.NEGATIVE, Trouble("no-primary", what, did, todo))
+    if asyncpg is not None and isinstance(error, asyncpg.ClientConfigurationError):
+        todo = "Correct database.url or database.migrations_url."
+        return Stop(Exit.CONFIGURATION, Trouble("database-url", f"{error}.", did, todo))
+    if isinstance(error, ssl.SSLError):
+        what = f"The database is not who database.url says: {_words_of_tls(error)}."
+        todo = (
+            "With sslmode=verify-full the host in the URL must stand in the server's certificate, "
+            "and sslrootcert must name who signed that."
+        )
+        return Stop(Exit.CONFIGURATION, Trouble("database-tls", what, did, todo))
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         what = f"The database does not answer: {str(error) or type(error).__name__}."
         todo = "Start it, or correct database.url and database.migrations_url."
         return Stop(Exit.NEGATIVE, Trouble("database-unreachable", what, did, todo))
     return None
+
+
+def _of_server(state: str, said: str, did: str) -> Stop | None:
+    """What the server, or a pooler in its name, answers: a login, a right, a parameter."""
+    what, status = f"The database says: {said}.", LOGIN.get(state, LOGIN.get(state[:2]))
+    todo = "Check database.url, and the user, password and database that it names."
+    if state == NO_RIGHT:
+        status = Exit.CONFIGURATION
+        todo = (
+            "Let database.migrations_url name dpp_owner, which `dpp migrate roles` makes, or the "
+            "owner of the schema dpp."
+        )
+    elif state == PROTOCOL and "startup parameter" in said:
+        status = Exit.CONFIGURATION
+        todo = (
+            "Take it out of the URL: a pooler passes on no such setting. Limits belong to the role "
+            "(alter role … set …)."
+        )
+    return None if status is None else Stop(status, Trouble("database-refused", what, did, todo))
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    """Return what is wrong, without OpenSSL's place in its own code."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    return str(error.reason or error)
 
 
 def _of_listener(error: BaseException) -> Stop | None:

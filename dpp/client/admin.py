@@ -137,6 +137,34 @@ class Admin(Connected):
         body = self._body(reason, how=how, cost_usd=cost_usd)
         return self._post(path, body, repeatable=True)
 
+    def nodes(self) -> Iterator[Document]:
+        """Yield every node that ever was, by its id."""
+        yield from self._get(f"{ROOT}/nodes")["items"]
+
+    def node(self, node_id: str) -> Document:
+        """Return a node: its state, its last report."""
+        return self._get(f"{ROOT}/nodes/{quote(node_id, safe='')}")
+
+    def set_drain(self, node_id: str, *, drain: bool, reason: str | None = None) -> Document:
+        """Let a node claim nothing more, or work again."""
+        verb = "drain" if drain else "undrain"
+        path = f"{ROOT}/nodes/{quote(node_id, safe='')}:{verb}"
+        return self._post(path, self._body(reason), repeatable=True)
+
+    def config(self) -> Document:
+        """Return the configuration in force on this node; secrets are masked."""
+        return self._get(f"{ROOT}/config")
+
+    def mode(self) -> Document:
+        """Return the mode in force, and who asked for which."""
+        return self._get(f"{ROOT}/mode")
+
+    def set_mode(self, mode: str, *, reason: str, expires_in_s: int | None = None) -> Document:
+        """Put all nodes into a mode."""
+        body = self._body(reason, mode=mode, expires_in_s=expires_in_s)
+        request = asking.send("PUT", f"{ROOT}/mode", body, repeatable=True)
+        return self._ask(request)
+
     def _body(self, reason: str | None, **members: object) -> Document:
         """Return a body without what was not given."""
         body = {"operator": self._operator, "reason": reason, **members}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,12 +11,20 @@ import httpx
 from attrs import frozen
 
 from dpp.client.auth import Bearer
-from dpp.client.faults import BadAnswer, ClientError, Misconfigured, NotAUrl, TransportError
+from dpp.client.faults import (
+    BadAnswer,
+    CertificateNotTrusted,
+    ClientError,
+    Misconfigured,
+    NotAUrl,
+    TransportError,
+)
 from dpp.client.retries import Retries
 from dpp.client.steps import Context, Reply, Request
 from dpp.version import VERSION
 
 URL, API_KEY = "DPP_URL", "DPP_API_KEY"
+CERTIFICATES = "SSL_CERT_FILE", "SSL_CERT_DIR"  # as OpenSSL names them
 CONNECT_S = 5.0
 ANSWER_S = 30.0  # the server's own limits are all shorter; waits add to it
 TIMEOUT = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
@@ -54,9 +63,10 @@ class Settings:
 
     @property
     def client(self) -> Mapping[str, Any]:
-        """Return what httpx's clients take."""
+        """Return what httpx's clients take; raises `Misconfigured`."""
         return {
             "auth": self.auth,
+            "verify": trusted(),
             # A proxy of the environment is for other hosts than this one.
             "trust_env": httpx.URL(self.url).host not in LOOPBACK,
             "headers": {"User-Agent": f"dpp/{VERSION}", "Accept": "application/json"},
@@ -98,6 +108,22 @@ def checked(url: str) -> str:
     return url.rstrip("/")
 
 
+def trusted() -> ssl.SSLContext | bool:
+    """Return whose certificates are believed; True = those that httpx comes with.
+
+    httpx heeds these variables itself, but not where it is to leave the proxies of the environment
+    alone, which is so for a node on this host: the one most likely to have signed for itself.
+    """
+    file, directory = (os.environ.get(name) or None for name in CERTIFICATES)
+    if file is None and directory is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file, capath=directory)
+    except OSError as error:
+        message = f"SSL_CERT_FILE names no certificates that can be read: {file}: {error}"
+        raise Misconfigured(message) from error
+
+
 def reply_of(answer: httpx.Response, content: bytes) -> Reply:
     """Return an answer as the operations see it."""
     return Reply(str(answer.url), answer.status_code, dict(answer.headers), content)
@@ -106,6 +132,8 @@ def reply_of(answer: httpx.Response, content: bytes) -> Reply:
 def fault_of(error: httpx.RequestError | httpx.InvalidURL, url: str) -> ClientError:
     """Return what a fault of the network means."""
     match error:
+        case httpx.ConnectError() if refused := _of_certificate(error):
+            return CertificateNotTrusted(url, refused.verify_message.rstrip("."))
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return TransportError(url, _why(error), sent=False)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
@@ -114,6 +142,14 @@ def fault_of(error: httpx.RequestError | httpx.InvalidURL, url: str) -> ClientEr
             return BadAnswer(url, httpx.codes.OK, "with bytes that cannot be decoded")
         case _:
             return TransportError(url, _why(error), sent=True)
+
+
+def _of_certificate(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """Return what is wrong with a certificate, if that is behind an error: httpx does not tell."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _why(error: httpx.RequestError) -> str:

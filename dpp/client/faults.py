@@ -100,6 +100,17 @@ class TransportError(ClientError):
         self.url, self.why, self.sent = url, why, sent
 
 
+class CertificateNotTrusted(TransportError):
+    """`url` answers over TLS, with a certificate that cannot be believed; nothing was asked.
+
+    `why`: what was wrong with it. SSL_CERT_FILE names who else is to be believed.
+    """
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(url, f"its certificate is not trusted: {why}", sent=False)
+        self.why = why
+
+
 class BadAnswer(ClientError):
     """Something answered at `url`, but not as DPP does: a proxy, or another service."""
 

@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from dpp.client.faults import ApiProblem, BadAnswer, ClientError, TransportError
+from dpp.client.faults import (
+    ApiProblem,
+    BadAnswer,
+    CertificateNotTrusted,
+    ClientError,
+    TransportError,
+)
 
 NOT_TAKEN_IN = frozenset({408, 429})
 PERHAPS_DONE = frozenset({500, 502, 503, 504})
@@ -62,6 +68,8 @@ class Retries:
 
 def worth_asking_again(failure: ClientError, *, repeatable: bool) -> bool:
     """Say whether asking again is safe, and may go better."""
+    if isinstance(failure, CertificateNotTrusted):
+        return False  # it is the same one the next time
     if isinstance(failure, TransportError):
         return repeatable or not failure.sent
     if not isinstance(failure, ApiProblem | BadAnswer):

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from attrs import evolve, field, frozen
 
@@ -206,13 +206,13 @@ def _submit_chunk(
                 items[place] = BatchItem(idempotency_key=chunk[place].key, error=failure)
             break
         items.update(zip(waiting, answers, strict=True))
-        refused = {place: items[place].error for place in waiting}
-        again = {place: error for place, error in refused.items() if _unavailable(error)}
+        refused = ((place, items[place].error) for place in waiting)
+        again = {place: error for place, error in refused if _unavailable(error)}
         waiting = list(again)
         if not waiting:
             break
         left_s = until - (yield from now())
-        reason = next(error for error in again.values() if error is not None)
+        reason = max(again.values(), key=lambda error: error.retry_after_s or 0)
         try:
             yield from asking.pause_after(
                 context, reason, repeatable=True, attempt=attempt, left_s=left_s
@@ -222,7 +222,7 @@ def _submit_chunk(
     return [items[place] for place in range(len(chunk))]
 
 
-def _unavailable(error: ClientError | None) -> bool:
+def _unavailable(error: ClientError | None) -> TypeGuard[ApiProblem]:
     return isinstance(error, ApiProblem) and error.status == UNAVAILABLE
 
 
@@ -246,5 +246,8 @@ def _item(key: str, answer: object) -> BatchItem:
             replayed = bool(more.get("replayed"))
             return BatchItem(idempotency_key=key, run=Run.of(run), replayed=replayed)
         case {"status": int(status), "problem": dict(problem)}:
-            return BatchItem(idempotency_key=key, error=api_problem(Problem.of(problem, status)))
+            after_s = problem.get("retry_after_s")  # it has no headers of its own
+            told_s = float(after_s) if isinstance(after_s, int | float) else None
+            error = api_problem(Problem.of(problem, status), retry_after_s=told_s)
+            return BatchItem(idempotency_key=key, error=error)
     raise Malformed("with an item that is neither a run nor a problem")

@@ -4,11 +4,12 @@ Names of headers are lower-case bytes, as ASGI has them.
 """
 
 import re
-import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from attrs import field, frozen
+
+from dpp.http.tracing import new_id
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -60,4 +61,4 @@ def request_id(given: Iterable[bytes]) -> str:
     ids = list(given)
     if len(ids) == 1 and _SAFE_ID.fullmatch(ids[0]):
         return ids[0].decode("ascii")
-    return secrets.token_hex(16)
+    return new_id()

@@ -30,6 +30,7 @@ _NOT_PASSED_ON: Final = frozenset(
         b"connection",
         b"content-length",
         b"expect",
+        b"host",  # the app is the same under any name, and werkzeug cannot answer all of them
         b"http2-settings",
         b"keep-alive",
         b"te",
@@ -54,6 +55,7 @@ class Arrival:
         lines = [b"%b %b HTTP/%b" % (head.method.encode(), target, head.version.encode())]
         lines += [b"%b: %b" % pair for pair in head.headers if pair[0] not in _NOT_PASSED_ON]
         lines.append(b"content-length: %d" % len(self.body))
+        lines.append(b"host: localhost")
         lines.append(b"connection: close")
         return b"\r\n".join([*lines, b"", self.body])
 

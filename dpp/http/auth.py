@@ -136,6 +136,11 @@ class Authenticator:
             return refused or unauthorized()
         return principal
 
+    def forget(self, key_id: str) -> None:
+        """Ask about a key when it comes next: it may have ended."""
+        for presented in [one for one in self._good if one.key_id == key_id]:
+            del self._good[presented]
+
     def _judge(self, presented: PresentedKey, key: Key | None, asked_at: float) -> Principal | None:
         """Compare in constant time; remember what is good, forget what is not."""
         stored = key.secret_sha256 if key is not None else _DUMMY

@@ -33,6 +33,9 @@ Refuse: TypeAlias = Callable[[Violation, Head | None], Answer]
 Parting: TypeAlias = Literal["linger"] | tuple[Violation, Head | None] | None
 
 REQUESTS_MAX: Final = 100_000  # then a new connection: whatever a connection gathers, it sheds
+# After the drain began, for the first request of a connection: its client has just connected, and
+# the request is on its way. On one that carried a request before, the next is for another.
+FIRST_S: Final = 1.0
 OURS: Final = Violation("internal-error", "it is logged under this request_id")
 
 log = get_logger(__name__)
@@ -80,19 +83,27 @@ class Connection:
         self._inbox = Inbox(stream, self._peer_ended)
         self._exchange: Exchange | None = None
         self._work = trio.CancelScope()  # one for all waits: entering one a wait is dear
+        self.idle_since: float | None = None
         self._phase = Phase.IDLE
         self._empty_lines = 0  # before the head that is awaited
         self._draining = False
+        self._fresh = True  # no request came on it yet
         self._client = _address(stream.socket.getpeername())
         self._server = _address(stream.socket.getsockname())
 
     def drain(self) -> None:
-        """Finish what is being answered, then close; an idle connection closes now."""
-        self._draining = True
+        """Finish what is being answered, then close; an idle connection closes now.
+
+        One that has just been made may bring its one request.
+        """
+        self._draining, self.idle_since = True, None
         if self._exchange is not None:
             self._exchange.keep = False
         elif self._phase is Phase.IDLE:
-            self._work.cancel(reason="drain")
+            if self._fresh:
+                self._work.deadline = min(self._work.deadline, trio.current_time() + FIRST_S)
+            else:
+                self._work.cancel(reason="drain")
 
     async def run(self) -> None:
         """Serve this connection to its end; the stream is closed afterwards in any case."""
@@ -162,12 +173,18 @@ class Connection:
         """Wait for a request; None = there will be none."""
         inbox, self._phase, self._empty_lines = self._inbox, Phase.IDLE, 0
         if not inbox.held:
-            if self._draining:
+            if self._draining and not self._fresh:
                 return None
-            self._work.deadline = trio.current_time() + self._patience.idle_s
+            now = trio.current_time()
+            if self._draining:
+                wait_s = FIRST_S
+            else:
+                wait_s = self._patience.head_s if self._fresh else self._patience.idle_s
+            self._work.deadline = now + wait_s
+            self.idle_since = None if self._fresh or self._draining else now
             await inbox.more()
-        self._phase = Phase.HEAD
-        self._work.deadline = inf
+            self.idle_since = None
+        self._phase, self._fresh = Phase.HEAD, False
         head = self._take_head(0)
         if head is None:
             self._work.deadline = trio.current_time() + self._patience.head_s
@@ -210,7 +227,13 @@ class Connection:
 
 
 class Served(Protocol):
-    """A connection that can be served to its end."""
+    """A connection that can be served to its end.
+
+    `idle_since`: when its last request was over, while it waits for another one; None = it has
+    work, has had none yet, or ends.
+    """
+
+    idle_since: float | None
 
     async def run(self) -> None:
         """Serve this connection to its end; the stream is closed afterwards in any case."""

@@ -16,6 +16,7 @@ from dpp.faults import StoreUnavailable
 from dpp.http.answers import SECURITY, Answer, Header, Streamed, request_id
 from dpp.http.asgi import App, Message, Receive, Scope, Send
 from dpp.http.cors import Cors
+from dpp.http.events import EVENT_STREAM
 from dpp.http.gate import admit
 from dpp.http.heads import Head, Violation
 from dpp.http.problems import Problem, method_not_allowed, render, unavailable
@@ -28,6 +29,9 @@ from dpp.logs import get_logger
 from dpp.metrics import observe_request
 
 REQUEST_ID: Final = b"x-request-id"
+# Pages are the same under any name, and werkzeug has no answer to a host with a label too long.
+NO_HOST: Final = (b"host", b"localhost")
+OURS_TO_SAY: Final = frozenset({REQUEST_ID, b"host"})
 POLICY: Final = b"content-security-policy"
 UNKNOWN: Final = Problem("not-found", "there is no such path")
 AWAY: Final = unavailable("the database is away; ask the same again")
@@ -56,8 +60,9 @@ class Dispatcher:
         found = self._table.find(scope["raw_path"])
         dress = self._dress(named, headers)
         if found is None and not _is_api(scope["path"]):
-            others = [pair for pair in scope["headers"] if pair[0] != REQUEST_ID]
-            scope = {**scope, "headers": [*others, (REQUEST_ID, named.encode("ascii"))]}
+            others = [pair for pair in scope["headers"] if pair[0] not in OURS_TO_SAY]
+            ours = ((REQUEST_ID, named.encode("ascii")), NO_HOST)
+            scope = {**scope, "headers": [*others, *ours]}
             await self._pages(scope, receive, _dressed(send, dress))
             return
         route: Route | None = None
@@ -71,7 +76,9 @@ class Dispatcher:
         else:
             await send({"type": "http.response.body", "body": answer.body})
         took_s = trio.current_time() - started_at
-        observe_request(scope["method"], route.path if route else None, answer.status, took_s)
+        held = route is not None and _is_held(route, scope["query_string"], headers)
+        template = route.path if route else None
+        observe_request(scope["method"], template, answer.status, took_s, held=held)
 
     def refuse(self, violation: Violation, head: Head | None) -> Answer:
         """Return the answer to what is no request, or came too late; the connection then closes."""
@@ -141,6 +148,12 @@ class Dispatcher:
 
 def _is_api(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
+
+
+def _is_held(route: Route, query: bytes, headers: Headers) -> bool:
+    """Say whether the client asked to wait: its answer takes as long as a run does."""
+    prefers = any(b"wait" in line for line in headers.get(b"prefer", ()))
+    return prefers or b"wait=" in query or EVENT_STREAM in route.offers
 
 
 def _one(headers: Headers, name: bytes) -> bytes | None:

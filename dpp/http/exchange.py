@@ -6,6 +6,7 @@ gone, breaks HTTP in its body, or takes too long over a body or an answer; whoev
 the app has `half_close_s` to answer it.
 """
 
+from collections.abc import Iterable
 from math import inf
 from typing import Final
 
@@ -17,6 +18,7 @@ from dpp.http.asgi import Address, Message
 from dpp.http.bodies import Body, Source, next_piece
 from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Peer
+from dpp.http.pace import Pace
 from dpp.http.replies import Reply
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -27,12 +29,16 @@ WRITE_MAX: Final = 256 * 1024  # of an answer, given to the kernel at a time: ea
 class Patience:
     """How long a connection waits for its peer, and for what. Tests shorten them."""
 
-    idle_s: float = (
-        5.0  # between requests: under what proxies keep idle (nginx 60 s), so a slot is soon free
-    )
+    # Between requests: longer than whoever asks keeps a connection that he may use at any moment
+    # (nginx and load balancers 60 s, Python's clients 5 s), else his request meets our close. Where
+    # all places are taken, the one that idles longest makes room.
+    idle_s: float = 75.0
     head_s: float = 5.0  # a head is one packet; the slowest honest link sends 16 KiB in 2 s
     body_s: float = 15.0  # a batch of 16 MiB at 10 Mbit/s
     send_s: float = 10.0  # for each write: a peer that reads nothing for so long is gone
+    # Bytes a second, on average over an answer: a page of 1 MiB in 26 s, a batch's 16 MiB in under
+    # five minutes. It is a sixteenth of what `body_s` asks of who sends; see `pace`.
+    send_rate: float = 64 * 1024
     half_close_s: float = 1.0  # long enough for a submit; a waiter that only half-closes is let go
     unread_s: float = 1.0  # to take in the rest of a body that nobody asked for
     linger_s: float = (
@@ -67,11 +73,14 @@ class Exchange:
         self._stream = stream
         self._work = work
         self._patience = patience
+        self._pace = Pace(patience.send_s, patience.send_rate)
         self._date = date
         self._start: tuple[int, list[Header]] | None = None
         self._over = trio.Event()
         self._body_by = trio.current_time() + patience.body_s
         self._continued = not head.expects_continue
+        # An app may answer in one task while it reads in another, which then says 100 Continue.
+        self._sending = trio.Lock() if head.expects_continue else None
         self._until = inf  # when the app must have answered
         self._body_begun = False  # the app has asked for it
         self._body_told = False  # the app knows that the body is complete
@@ -132,16 +141,21 @@ class Exchange:
         if self.reply.complete:
             return  # an app that goes on after its end is told nothing: ASGI
         data, more = message.get("body", b""), message.get("more_body", False)
+        parts: tuple[bytes, ...]
         if self.reply.started:
-            out = self.reply.piece(data, more=more)
+            parts = (self.reply.piece(data, more=more),)
         else:
             assert self._start is not None, "a body before its head"
             await trio.lowlevel.checkpoint_if_cancelled()  # else it would count as begun
             self.keep = self.keep and self._can_keep()
             status, headers = self._start
-            out = self.reply.start(status, headers, self._date, data, more=more, keep=self.keep)
+            parts = self.reply.start(status, headers, self._date, data, more=more, keep=self.keep)
             self.keep = self.keep and not self.reply.needs_close
-        await self._write(out)
+        if self._sending is None:
+            await self._write_all(parts)
+        else:
+            async with self._sending:
+                await self._write_all(parts)
         if not more:
             self._over.set()
 
@@ -165,10 +179,17 @@ class Exchange:
     async def _wait_for_piece(self) -> bytes | Violation:
         if not self._continued:
             self._continued = True
-            await self._write(CONTINUE)
+            await self._say_continue()
         with trio.move_on_at(self._body_by):
             return await next_piece(self.body, self._source)
         return TOO_SLOW
+
+    async def _say_continue(self) -> None:
+        """Ask for the body, unless the answer has begun: then nobody waits for it."""
+        assert self._sending is not None
+        async with self._sending:
+            if not self.reply.started:
+                await self._write(CONTINUE)
 
     async def _give_up(self, violation: Violation | None) -> None:
         """End the app's work: there is nothing more that it could do for this peer."""
@@ -177,12 +198,18 @@ class Exchange:
         self._work.cancel(reason="the peer broke off")
         await trio.lowlevel.checkpoint_if_cancelled()
 
+    async def _write_all(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            await self._write(part)
+
     async def _write(self, out: bytes) -> None:
         view = memoryview(out)
         for start in range(0, len(out), WRITE_MAX):
-            self._work.deadline = trio.current_time() + self._patience.send_s
+            piece = view[start : start + WRITE_MAX]
+            self._work.deadline = self._pace.begin(trio.current_time(), len(piece))
             try:
-                await self._stream.send_all(view[start : start + WRITE_MAX])
+                await self._stream.send_all(piece)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._give_up(None)
+            self._pace.end(trio.current_time())
         self._work.deadline = self._until

@@ -14,7 +14,6 @@ from dpp.http.problems import Problem, over_quota
 from dpp.http.requests import Headers, too_large
 from dpp.http.routes import Route
 from dpp.http.services import Services
-from dpp.neighbours import share
 
 
 @frozen
@@ -39,7 +38,7 @@ async def admit(
         return principal
     if route.scope not in principal.scopes:
         return Problem("forbidden", f"the key has no scope {route.scope}")
-    return _count(services, route, principal)
+    return await _count(services, route, principal)
 
 
 def _refuse_head(services: Services, route: Route, headers: Headers) -> Problem | None:
@@ -58,13 +57,14 @@ def _refuse_head(services: Services, route: Route, headers: Headers) -> Problem 
     return too_large(bytes_max) if lengths and int(lengths[0]) > bytes_max else None
 
 
-def _count(services: Services, route: Route, principal: Principal) -> Entry | Problem:
-    """Count a read against this node's share of what the tenant's plan allows."""
-    plan = services.plans.get(principal.plan)
+async def _count(services: Services, route: Route, principal: Principal) -> Entry | Problem:
+    """Count a read against what the tenant's plan allows."""
+    plan = services.plans.now.get(principal.plan)
     if route.limit != READ or plan is None or plan.reads_per_minute is None:
         return Entry(principal)
-    limit = share(plan.reads_per_minute, services.neighbourhood().living)
-    allowed, window = services.reading.take(principal.tenant_id, limit)
+    allowed, window = await services.reading.take(
+        principal.tenant_id, plan.reads_per_minute, services.neighbourhood().living
+    )
     headers = window_headers(READ, window)
     if allowed:
         return Entry(principal, headers)

@@ -27,7 +27,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 
 from dpp.http import frames
-from dpp.http.asgi import Receive, Scope, Send
+from dpp.http.asgi import Message, Receive, Scope, Send
 from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Peer
 from dpp.http.relay import Relay, Taken, Told
@@ -94,9 +94,20 @@ class Http2(H2Protocol):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, *_: Any) -> None:
         """Be the app that hypercorn calls for a stream."""
-        served = self._relays.get(scope["state"][_KEY])
+        stream_id = scope["state"][_KEY]
+        served = self._relays.get(stream_id)
         if served is not None:  # else the peer has reset it before its task began
-            await served[0](scope, receive, send)
+            await served[0](scope, receive, partial(self._pass_on, stream_id, send))
+
+    async def _pass_on(self, stream_id: int, send: Send, message: Message) -> None:
+        """Hand over a part of an answer; its body waits until the peer's window took what was.
+
+        hypercorn's own limit lets the next piece in whenever it found that nothing could go out.
+        """
+        await send(message)
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is not None and message.get("body"):
+            await buffer.drain()
 
     async def _handle_events(self, events: list[Event]) -> None:
         for event in events:

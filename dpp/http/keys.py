@@ -128,6 +128,7 @@ async def rotate_key(services: Services, request: Request) -> Answer | Problem:
     rotated = await services.keyring.rotate_key(asked)
     if not isinstance(rotated, Rotated):
         return refusal(rotated)
+    services.key_ended(key_id)
     log.info(
         "key rotated",
         tenant_id=principal.tenant_id,
@@ -145,6 +146,7 @@ async def revoke_key(services: Services, request: Request) -> Answer | Problem:
         principal.tenant_id, key_id, operator=by_key(principal.key_id)
     ):
         return NO_KEY
+    services.key_ended(key_id)
     log.info("key revoked", tenant_id=principal.tenant_id, key_id=key_id, by=principal.key_id)
     return Answer(204, b"", (NO_STORE,))
 

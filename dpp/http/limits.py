@@ -36,16 +36,16 @@ class Windows:
             ends_at, count = now + WINDOW_S, 0
         return Window(limit, max(limit - count, 0), max(ceil(ends_at - now), 1))
 
-    def count(self, name: str) -> None:
-        """Count one more."""
+    def count(self, name: str, *, ends_at: float | None = None, many: int = 1) -> None:
+        """Count so many more; `ends_at`: when a window that begins with them ends."""
         now = trio.current_time()
-        ends_at, count = self._counts.get(name, (now + WINDOW_S, 0))
-        if ends_at <= now:
-            del self._counts[name]  # to the end of the queue of those to be forgotten
-            ends_at, count = now + WINDOW_S, 0
+        then, count = self._counts.get(name, (now, 0))
+        if then <= now:
+            self._counts.pop(name, None)  # to the end of the queue of those to be forgotten
+            then, count = now + WINDOW_S if ends_at is None else ends_at, 0
         if name not in self._counts and len(self._counts) >= self._names_max:
             del self._counts[next(iter(self._counts))]
-        self._counts[name] = (ends_at, count + 1)
+        self._counts[name] = (then, count + many)
 
     def take(self, name: str, limit: int) -> tuple[bool, Window]:
         """Count one more unless the limit is reached; say whether, and how the window is then."""

@@ -26,6 +26,7 @@ KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_PROBES: Final = 4
 TURNED_AWAY_MAX: Final = 256  # answered 503 at a time
 TURN_AWAY_S: Final = 1.0
+MAKE_ROOM_S: Final = 2.0  # an idle connection is closed in one, at the latest
 FULL: Final = Violation("temporary-reduced-capacity", "too many connections; try again in a moment")
 
 
@@ -34,6 +35,17 @@ def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
     """Give the sockets of `bind`; whatever happens, they are closed when this is left."""
     sockets = bind(host, port)
     try:
+        yield sockets
+    finally:
+        _close(sockets)
+
+
+@contextmanager
+def adopted(sockets: list[socket.socket]) -> Iterator[list[socket.socket]]:
+    """Give sockets that listen already as `bound` gives its own."""
+    try:
+        for sock in sockets:
+            prepare(sock)
         yield sockets
     finally:
         _close(sockets)
@@ -154,15 +166,29 @@ class Reception:
 
     async def receive(self, stream: trio.SocketStream) -> None:
         """Serve this connection to its end, or turn it away."""
-        try:
-            self._places.acquire_on_behalf_of_nowait(stream)
-        except trio.WouldBlock:
+        if not await self._has_place(stream):
             await self._turn_away(stream)
             return
         try:
             await self._serve(stream)
         finally:
             self._places.release_on_behalf_of(stream)
+
+    async def _has_place(self, stream: trio.SocketStream) -> bool:
+        """Take a place for it; where there is none, whoever idles longest has to go."""
+        try:
+            self._places.acquire_on_behalf_of_nowait(stream)
+        except trio.WouldBlock:
+            idle = [one for one in self._open if one.idle_since is not None]
+            if not idle:
+                await trio.lowlevel.checkpoint()
+                return False
+            min(idle, key=lambda one: one.idle_since or 0.0).drain()
+            with trio.move_on_after(MAKE_ROOM_S) as limit:
+                await self._places.acquire_on_behalf_of(stream)
+            return not limit.cancelled_caught
+        await trio.lowlevel.checkpoint()
+        return True
 
     def drain(self) -> None:
         """Close what is idle, let what is being answered end."""

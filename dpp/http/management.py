@@ -3,15 +3,16 @@
 What hypercorn 0.18 leaves open is closed here: a fault of one connection would end the whole
 server, cleartext HTTP/2 and WebSockets are always on, heads may take for ever, sends wait under a
 shield, nothing limits connections. So it is given whole requests, checked as on the public listener
-(`arrivals`), and one a connection: who comes here comes seldom. Where no place is free, the one who
-has sent no whole request for the longest gives way, so nobody keeps the operator out by being slow.
+(`arrivals`), and one a connection: who comes here comes seldom. Nobody keeps the operator out by
+being slow: where no place is free, the one that waits for its peer for the longest gives way, with
+no whole request yet or with nothing more to do than to be read. `/metrics`, the one large answer
+that needs no token, is given to a few at a time, and who does not read it gives way to the next.
 
 What this listener shares with the public one on hypercorn is in `guarded`.
 """
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -25,7 +26,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from dpp.http.admin.app import BODY_MAX
+from dpp.http.admin.app import BODY_MAX, METRICS
 from dpp.http.answers import SECURITY, request_id
 from dpp.http.arrivals import Arrival, arrive
 from dpp.http.asgi import Address, App
@@ -34,7 +35,8 @@ from dpp.http.guarded import SEND_S, Guarded, check_private_names, configuration
 from dpp.http.heads import Violation
 from dpp.http.inbox import Inbox, Peer
 from dpp.http.listener import listen
-from dpp.http.problems import Problem, render
+from dpp.http.places import Yielding
+from dpp.http.problems import Problem, render, unavailable
 from dpp.http.replies import last_words
 from dpp.logs import get_logger
 from dpp.metrics import http_connection_faults_total
@@ -43,60 +45,29 @@ CONNECTIONS_MAX: Final = 64  # scrapers, operators, a console; nobody else comes
 HALF_CLOSE_S: Final = 1.0  # to answer a peer that only stopped sending
 LINGER_S: Final = 1.0  # for the peer to read a refusal before the kernel resets the connection
 GRACE_S: Final = 3.0
+SCRAPES_MAX: Final = 8  # answers to /metrics at a time: two scrapers of each of four systems
+UNREAD_S: Final = 0.25  # an answer that goes on for so long, while others wait, is not being read
+MANY_SCRAPES: Final = unavailable("too many read the metrics; try again in a moment")
 
 log = get_logger(__name__)
-
-
-class Arriving:
-    """The connections whose request is not whole yet, the longest first."""
-
-    def __init__(self) -> None:
-        self._scopes: dict[trio.CancelScope, None] = {}
-        self._draining = False
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Be one of them inside the block, which is cancelled when its place is needed."""
-        with trio.CancelScope() as scope:
-            self._scopes[scope] = None
-            if self._draining:
-                scope.cancel(reason="drain")
-            try:
-                yield
-            finally:
-                self._scopes.pop(scope, None)
-
-    def let_one_go(self) -> bool:
-        """Let the longest go; False = there is none."""
-        for scope in self._scopes:
-            del self._scopes[scope]
-            scope.cancel(reason="its place is needed")
-            return True
-        return False
-
-    def drain(self) -> None:
-        """Let all of them go, and whoever comes."""
-        self._draining = True
-        for scope in self._scopes:
-            scope.cancel(reason="drain")
 
 
 class Http1Server(Guarded):
     """One connection and its one request. The task group is hypercorn's."""
 
-    async def serve(self, arriving: Arriving) -> None:
-        """Serve the connection to its end."""
+    async def serve(self, waiting: Yielding, scrapes: Yielding) -> None:
+        """Serve the connection to its end; these may end it before."""
         inbox, self._answered = Inbox(self.stream, _say_nothing), trio.Event()
         try:
             async with TaskGroup() as task_group:
                 task_group.spawn(inbox.fill)
                 arrived = None
-                with arriving.one():
+                with waiting.one():
                     arrived = await arrive(inbox, self.send_bounded, body_max=BODY_MAX)
-                if isinstance(arrived, Arrival):
-                    await self._answer(arrived, inbox, task_group)
-                elif arrived is not None:
-                    await self._refuse(arrived, inbox)
+                refusal = await self._attend(arrived, inbox, task_group, scrapes)
+                if refusal is not None:
+                    with waiting.one():
+                        await self._refuse(refusal, inbox)
                 await self._close()  # which ends `fill`
         finally:
             with trio.move_on_after(SEND_S, shield=True):
@@ -114,6 +85,27 @@ class Http1Server(Guarded):
                 sent = await self.send_bounded(event.data)
             if not sent:
                 await self._let_go()
+
+    async def _attend(
+        self,
+        arrived: Arrival | Violation | None,
+        inbox: Inbox,
+        task_group: TaskGroup,
+        scrapes: Yielding,
+    ) -> Problem | None:
+        """Answer what arrived; return what it is told instead."""
+        if arrived is None:
+            return None
+        if isinstance(arrived, Violation):
+            return Problem(arrived.problem, arrived.detail)
+        if arrived.head.path != METRICS:
+            await self._answer(arrived, inbox, task_group)
+        elif scrapes.make_room(SCRAPES_MAX):
+            with scrapes.one():
+                await self._answer(arrived, inbox, task_group)
+        else:
+            return MANY_SCRAPES
+        return None
 
     async def _answer(self, arrival: Arrival, inbox: Inbox, task_group: TaskGroup) -> None:
         """Let hypercorn serve the request, to its end or that of the peer."""
@@ -145,10 +137,9 @@ class Http1Server(Guarded):
         await self.protocol.handle(Closed())
         self._answered.set()
 
-    async def _refuse(self, violation: Violation, inbox: Inbox) -> None:
+    async def _refuse(self, problem: Problem, inbox: Inbox) -> None:
         """Say what is wrong, and let the peer read it."""
         named = request_id(())
-        problem = Problem(violation.problem, violation.detail)
         answer = render(problem, instance="", request_id=named)
         dress = ((b"x-request-id", named.encode("ascii")), *SECURITY)
         dressed = evolve(answer, headers=(*answer.headers, *dress))
@@ -185,7 +176,12 @@ class Reception:
     def __init__(self, make: Callable[[trio.SocketStream], Http1Server]) -> None:
         self._make = make
         self._places = trio.CapacityLimiter(CONNECTIONS_MAX)
-        self.arriving = Arriving()
+        self._waiting = Yielding()
+        self._scrapes = Yielding(UNREAD_S)
+
+    def drain(self) -> None:
+        """Let go of whoever waits for its peer, now and from now on."""
+        self._waiting.drain()
 
     async def guard(self, stream: trio.SocketStream) -> None:
         """Serve a connection if there is a place; whatever goes wrong with it ends here.
@@ -195,11 +191,11 @@ class Reception:
         try:
             self._places.acquire_on_behalf_of_nowait(stream)
         except trio.WouldBlock:
-            if not self.arriving.let_one_go():
+            if not self._waiting.let_one_go():
                 return
             await self._places.acquire_on_behalf_of(stream)
         try:
-            await self._make(stream).serve(self.arriving)
+            await self._make(stream).serve(self._waiting, self._scrapes)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer's doing
         except* Exception:
@@ -228,5 +224,5 @@ async def _stop(
 ) -> None:
     await stopping.wait()
     accepting.cancel(reason="drain")
-    reception.arriving.drain()
+    reception.drain()
     await context.terminated.set()

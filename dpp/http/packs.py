@@ -18,7 +18,7 @@ async def list_packs(services: Services, request: Request) -> Answer | Problem:
     if isinstance(query, Problem):
         return query
     assert request.principal is not None
-    plan = services.plans.get(request.principal.plan)
+    plan = services.plans.now.get(request.principal.plan)
     if plan is None:
         return problem_of(PlanUnknown(request.principal.plan))
     allowed = [

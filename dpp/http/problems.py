@@ -59,7 +59,7 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "finding-resolved": ProblemType(409, "The finding is resolved already"),
     "resolution-refused": ProblemType(409, "The database refuses to resolve the finding"),
     "resolution-unfit": ProblemType(409, "This does not mend the finding"),
-    "result-expired": ProblemType(410, "The result is past retention"),
+    "result-expired": ProblemType(410, "The result is past retention", ("archived",)),
     "run-expired": ProblemType(410, "The run is past retention", ("run_id",)),
     "key-limit-reached": ProblemType(409, "The tenant has as many keys as it may", ("keys_max",)),
     "webhook-limit-reached": ProblemType(
@@ -83,13 +83,16 @@ TYPES: Final[Mapping[str, ProblemType]] = {
     "quota-exceeded": ProblemType(
         429,
         "Request cannot be satisfied as assigned quota has been exceeded",
-        ("violated-policies",),
+        ("violated-policies", "retry_after_s"),
         base=IANA,
     ),
     "headers-too-large": ProblemType(431, "The request's headers are too large"),
     "internal-error": ProblemType(500, "Something went wrong here"),
     "temporary-reduced-capacity": ProblemType(
-        503, "Request cannot be satisfied due to temporary server capacity constraints", base=IANA
+        503,
+        "Request cannot be satisfied due to temporary server capacity constraints",
+        ("retry_after_s",),
+        base=IANA,
     ),
 }
 
@@ -137,18 +140,30 @@ def method_not_allowed(allow: bytes) -> Problem:
 
 def over_quota(policy: str, detail: str, retry_s: int, headers: tuple[Header, ...] = ()) -> Problem:
     """Return the problem of a limit that was hit; it names the limit and says when to come back."""
-    return Problem(
-        "quota-exceeded",
-        detail,
-        {"violated-policies": [policy]},
-        (*headers, (b"retry-after", b"%d" % retry_s)),
-    )
+    return _later("quota-exceeded", detail, retry_s, {"violated-policies": [policy]}, headers)
 
 
 def unavailable(detail: str, retry_s: int = RETRY_S) -> Problem:
     """Return the problem that means: nothing is known to have happened, ask the same again."""
+    return _later("temporary-reduced-capacity", detail, retry_s)
+
+
+def _later(
+    name: str,
+    detail: str,
+    retry_s: int,
+    members: Mapping[str, Any] | None = None,
+    headers: tuple[Header, ...] = (),
+) -> Problem:
+    """Return a problem that says when to come back: as a header, and as a member.
+
+    The problem of an item in a batch has no headers of its own.
+    """
     return Problem(
-        "temporary-reduced-capacity", detail, headers=((b"retry-after", b"%d" % retry_s),)
+        name,
+        detail,
+        {**(members or {}), "retry_after_s": retry_s},
+        (*headers, (b"retry-after", b"%d" % retry_s)),
     )
 
 

@@ -46,7 +46,7 @@ async def make_quote(services: Services, request: Request) -> Answer | Problem:
     if isinstance(asked, Problem):
         return asked
     assert request.principal is not None
-    plan = services.plans.get(request.principal.plan)
+    plan = services.plans.now.get(request.principal.plan)
     if plan is None:
         return problem_of(PlanUnknown(request.principal.plan))
     quoted = quoted_for(asked, plan, is_open=is_open)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from dpp.faults import StoreUnavailable
 from dpp.http.asgi import Address, App, Message, Receive, Scope, Send
@@ -19,10 +19,16 @@ from dpp.http.exchange import Exchange, Patience
 from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Peer
 from dpp.http.replies import head_of
+from dpp.http.untaken import Untaken
 from dpp.logs import get_logger
 from dpp.metrics import http_connection_faults_total
 
 Taken: TypeAlias = Callable[[], Awaitable[None]]
+
+PIECE: Final = 16 * 1024  # of a body: one frame of HTTP/2, one record of TLS
+TOO_MUCH: Final = Violation(
+    "temporary-reduced-capacity", "this connection has too many answers that it does not take"
+)
 
 _OF_HTTP_1: Final = frozenset({b"connection", b"transfer-encoding"})
 
@@ -36,10 +42,12 @@ class Side:
     app: App
     refuse: Refuse
     stream: trio.abc.SendStream
+    sending: trio.Lock
     patience: Patience
     client: Address | None
     server: Address | None
     secure: bool
+    untaken: Untaken = field(factory=Untaken)
 
 
 class Relay(Exchange):
@@ -61,6 +69,7 @@ class Relay(Exchange):
     ) -> None:
         work = trio.CancelScope()
         super().__init__(head, body, source, side.stream, work, side.patience, b"")
+        self._sending = side.sending  # of the connection: hypercorn holds it while it writes
         self.violation = violation
         self.ended = trio.Event()
         self.mute = False
@@ -76,7 +85,9 @@ class Relay(Exchange):
             if not self.reply.started:
                 self.mute = self._work.cancelled_caught and self.violation is None
                 if not self.mute:
-                    await self._say(self.violation or OURS)
+                    self._work = trio.CancelScope()  # the app's is over: this has its own wait
+                    with self._work:
+                        await self._say(self.violation or OURS)
         finally:
             self.keep = self.keep and self.reply.complete
             self.ended.set()
@@ -99,12 +110,16 @@ class Relay(Exchange):
             return
         data, more = message.get("body", b""), message.get("more_body", False)
         if not self.reply.started:
-            assert self._start is not None, "a body before its head"
             await trio.lowlevel.checkpoint_if_cancelled()  # else it would count as begun
-            self.keep = self.keep and self._can_keep()
-            await self._begin(*self._start, len(data), more=more)
-        self.reply.count(data, more=more)
-        await self._pass_on({"type": kind, "body": data, "more_body": more})
+            if not more and not self._side.untaken.has_room(len(data)):
+                await self._give_up(TOO_MUCH)  # which lets go of the body before that is said
+        with self._side.untaken.hold(len(data)):
+            if not self.reply.started:
+                assert self._start is not None, "a body before its head"
+                self.keep = self.keep and self._can_keep()
+                await self._begin(*self._start, len(data), more=more)
+            self.reply.count(data, more=more)
+            await self._pass_body(b"" if self.reply.bodiless else data, more=more)
         if not more:
             self._over.set()
 
@@ -135,9 +150,19 @@ class Relay(Exchange):
         self.reply.started = True
         await self._pass_on({"type": "http.response.start", "status": status, "headers": kept})
 
-    async def _pass_on(self, message: Message) -> None:
-        self._work.deadline = trio.current_time() + self._patience.send_s
+    async def _pass_body(self, body: bytes, *, more: bool) -> None:
+        """Pass on a piece of the body bit by bit: of each hypercorn, h11 and TLS make copies."""
+        for start in range(0, len(body) or 1, PIECE):
+            piece = body[start : start + PIECE]
+            goes_on = more or start + PIECE < len(body)
+            message = {"type": "http.response.body", "body": piece, "more_body": goes_on}
+            await self._pass_on(message, len(piece))
+
+    async def _pass_on(self, message: Message, size: int = 0) -> None:
+        sharing = self._side.untaken.bodies
+        self._work.deadline = self._pace.begin(trio.current_time(), size, sharing)
         await self._relay(message)
+        self._pace.end(trio.current_time())
         self._work.deadline = self._until
 
     async def _say(self, violation: Violation) -> None:

@@ -1,4 +1,4 @@
-"""Replies: the bytes of an answer, whole in one piece or streamed.
+"""Replies: the bytes of an answer, whole or streamed.
 
 Framing is decided once, when the first byte is due: a length where it is known, chunks for
 HTTP/1.1, the end of the connection for HTTP/1.0, nothing after the head for HEAD, 204 and 304.
@@ -16,6 +16,7 @@ from dpp.http.answers import Answer, Header
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _BODILESS: Final = frozenset({204, 304})
 _HOP_BY_HOP: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
+JOINED_MAX: Final = 64 * 1024  # of a body: to copy it costs less than to write once more
 
 
 class ReplyBroken(Exception):
@@ -23,7 +24,7 @@ class ReplyBroken(Exception):
 
 
 class Reply:
-    """One reply: `start`, then `piece` until the last; each returns bytes to send."""
+    """One reply: `start`, then `piece` until the last; each returns what is to be sent."""
 
     def __init__(self, method: str, version: str) -> None:
         self.started = False
@@ -43,12 +44,16 @@ class Reply:
         *,
         more: bool,
         keep: bool,
-    ) -> bytes:
-        """Return the head with the first piece of the body; `more` = the app will send others."""
+    ) -> tuple[bytes, ...]:
+        """Return the head with the first piece of the body; `more` = the app will send others.
+
+        A large piece comes after the head, as it is: joined, it would be held twice for as long as
+        its reader takes.
+        """
         lines = self.framed(status, headers, len(first), more=more, keep=keep)
-        out = head_of(status, lines, date) + self.piece(first, more=more)
+        head, piece = head_of(status, lines, date), self.piece(first, more=more)
         self.started = True  # not before: of an answer that cannot be written, nothing went out
-        return out
+        return (head + piece,) if len(piece) <= JOINED_MAX else (head, piece)
 
     def framed(
         self, status: int, headers: Iterable[Header], size: int, *, more: bool, keep: bool
@@ -106,7 +111,8 @@ def last_words(answer: Answer, method: str, date: bytes) -> bytes:
     """Return a whole answer that announces the end of the connection."""
     headers = [(b"content-type", answer.media_type), *answer.headers]
     reply = Reply(method, "1.1")
-    return reply.start(answer.status, headers, date, answer.body, more=False, keep=False)
+    parts = reply.start(answer.status, headers, date, answer.body, more=False, keep=False)
+    return b"".join(parts)
 
 
 def head_of(status: int, lines: list[Header], date: bytes) -> bytes:

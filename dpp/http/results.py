@@ -5,6 +5,9 @@ that a request holds no more than one. The object is verified before the first b
 also of one with a range: its length and digest, and that its ending means it. A whole is hashed
 once more on its way out, and its last piece is kept back until the digest is right; so a body that
 ends was right to its last byte, and a client that wants more than a range's word reads the whole.
+
+A store with links of its own is looked at and not read: the answer is a 307 to a link that holds
+for some minutes, and the client compares the digest, which stands in the 307 and in the run.
 """
 
 import hashlib
@@ -15,8 +18,19 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from dpp.blobs import Attempt, BlobKey, CouldNotAsk, Found, Metadata, Pointer, astray
-from dpp.http.answers import Answer, Header, Streamed
+from dpp.blobs import (
+    Archived,
+    Attempt,
+    BlobKey,
+    CouldNotAsk,
+    Found,
+    Linked,
+    Linking,
+    Metadata,
+    Pointer,
+    astray,
+)
+from dpp.http.answers import NO_STORE, Answer, Header, Streamed, header
 from dpp.http.etags import REVALIDATE, matches
 from dpp.http.pasts import gone
 from dpp.http.problems import Problem, unavailable
@@ -31,6 +45,11 @@ PIECE: Final = 256 * 1024  # bytes: all that a download holds; a millisecond of 
 CHECK_WAIT_S: Final = 30.0  # an object of 64 MiB is hashed in a second; a disk may hang for ever
 PIECE_WAIT_S: Final = 30.0
 AWAY: Final = unavailable("the store of results is away; ask the same again")
+ARCHIVED: Final = Problem(
+    "result-expired",
+    "the result lies in an archive; an operator can restore it",
+    {"archived": True},
+)
 ASTRAY: Final = Problem("internal-error", "it is logged under this request_id")
 
 log = get_logger(__name__)
@@ -69,7 +88,8 @@ def why_none(run: Run) -> Problem | None:
     if run.status is not Status.COMPLETED:
         return Problem("not-found", f"the run ended {run.status}: it has no result")
     if run.result is None and run.result_key is None:
-        return Problem("result-expired", "the result was served until the run's result_expires_at")
+        detail = "the result was served until the run's result_expires_at"
+        return Problem("result-expired", detail, {"archived": False})
     return None
 
 
@@ -111,9 +131,12 @@ class Large:
 
 async def _large(
     services: Services, request: Request, run: Run, tag: bytes, headers: tuple[Header, ...]
-) -> Streamed | Problem:
+) -> Answer | Streamed | Problem:
     try:
         with trio.fail_after(CHECK_WAIT_S):
+            linked = await services.results.link(pointer_of(run).key, request.method)
+            if linked is not None:
+                return await _elsewhere(services, request, run, linked)
             large = await verified(services, run)
         if isinstance(large, str):
             return await _astray(services, request, run, large)
@@ -132,17 +155,38 @@ async def _large(
     return Streamed(status, body, (*headers, *ranged, length))
 
 
-async def verified(services: Services, run: Run) -> Large | str:
-    """Return the run's object as its ending means it, or what is wrong with it."""
+async def _elsewhere(
+    services: Services, request: Request, run: Run, linked: Linking
+) -> Answer | Problem:
+    """Send the client to the object itself, if that is what the run's ending means."""
+    looked = Found(linked.metadata) if isinstance(linked, Linked | Archived) else linked
+    wrong = astray(pointer_of(run), looked)
+    if wrong is not None:
+        return await _astray(services, request, run, wrong)
+    if not isinstance(linked, Linked):
+        return ARCHIVED
+    assert run.result_sha256 is not None
+    digest = (b"repr-digest", b"sha-256=:%b:" % b64encode(run.result_sha256))
+    return Answer(307, b"", (NO_STORE, header("location", linked.url), digest))
+
+
+def pointer_of(run: Run) -> Pointer:
+    """Return what the run's ending says of its object."""
     assert run.result_key is not None
     assert run.result_sha256 is not None
     key = BlobKey.of(run.tenant_id, run.created_at, Attempt(run.run_id, run.lease_epoch))
-    looked = await services.results.check(key)
-    wrong = astray(Pointer(key=key, name=run.result_key, sha256=run.result_sha256), looked)
+    return Pointer(key=key, name=run.result_key, sha256=run.result_sha256)
+
+
+async def verified(services: Services, run: Run) -> Large | str:
+    """Return the run's object as its ending means it, or what is wrong with it."""
+    pointer = pointer_of(run)
+    looked = await services.results.check(pointer.key)
+    wrong = astray(pointer, looked)
     if wrong is not None:
         return wrong
     assert isinstance(looked, Found)
-    return Large(key, looked.metadata)
+    return Large(pointer.key, looked.metadata)
 
 
 async def pieces(

@@ -176,7 +176,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="The result's bytes as they were stored. A run that ended without one: 404",
         scope="runs:read",
         limit=READ,
-        answers={200: object, 206: object, 304: None},
+        answers={200: object, 206: object, 304: None, 307: None},
         own_problems=(
             "invalid-request",
             "not-found",

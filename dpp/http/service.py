@@ -14,6 +14,7 @@ from dpp.http.requests import Request
 from dpp.http.services import Services
 from dpp.http.views.encoding import encode
 from dpp.http.views.service import HealthView, ReadyView, ServiceView
+from dpp.modes import Mode
 from dpp.version import VERSION
 
 _ROOT: Final = encode(ServiceView("DPP API", VERSION, "running"))
@@ -33,13 +34,18 @@ async def get_health(_services: Services, _request: Request) -> Answer | Problem
 async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
     """GET /readyz."""
     database = await services.readiness.database_up()
-    ready = database and not services.draining.is_set()
+    orders = services.orders()
+    ready = database and not services.draining.is_set() and not orders.drain
     differing = services.neighbourhood().differing
+    asked = {"api": True, "database": database, **await services.readiness.helpers_up()}
+    down = [name for name, up in asked.items() if not up and name != "database"]
+    degraded = [*differing, *down]
     view = ReadyView(
-        "not_ready" if not ready else "degraded" if differing else "ready",
-        {"api": "up", "database": "up" if database else "down"},
-        degraded=list(differing),
+        "not_ready" if not ready else "degraded" if degraded else "ready",
+        {name: "up" if up else "down" for name, up in asked.items()},
+        degraded=degraded,
         differing={what: list(nodes) for what, nodes in differing.items()},
+        mode=orders.mode.value if orders.mode is not Mode.NORMAL else None,
     )
     told = {name: value for name, value in asdict(view).items() if value}
     return Answer(200 if ready else 503, encode(told), (NO_STORE,))

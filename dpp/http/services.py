@@ -12,8 +12,10 @@ from dpp.egress import Rules
 from dpp.http.auth import Authenticator
 from dpp.http.bench import Bench
 from dpp.http.holding import Holding
-from dpp.http.limits import Windows
 from dpp.http.readiness import Readiness
+from dpp.http.reading import Reading
+from dpp.live import Live
+from dpp.modes import Orders
 from dpp.neighbours import Neighbourhood
 from dpp.plans import Plans
 from dpp.ports import Appraiser, Cancels, Findings, Intake, Keys, Reads, Results, Watching, Webhooks
@@ -52,7 +54,7 @@ class Services:
     findings: Findings
     watching: Watching
     packs: Appraiser
-    plans: Plans
+    plans: Live[Plans]
     keys: Authenticator
     keyring: Keys
     readiness: Readiness
@@ -62,6 +64,8 @@ class Services:
     random_bytes: Callable[[int], bytes] = secrets.token_bytes  # makes keys
     outgoing: Rules = field(factory=Rules)  # where tenants may have us send
     bench: Bench = field(factory=Bench)
-    reading: Windows = field(factory=Windows)
+    reading: Reading = field(factory=Reading)
+    key_ended: Callable[[str], object] = lambda _: None  # hears of keys that may have ended
     holding: Holding = field(factory=Holding)
     neighbourhood: Callable[[], Neighbourhood] = Neighbourhood
+    orders: Callable[[], Orders] = Orders

@@ -73,11 +73,14 @@ class WorkerConnection(Guarded):
         super().__init__(cast("Any", app), config, WorkerContext(None), cast("Any", {}), ours)
         self._patience = patience
         self._dates = dates
+        self.idle_since: float | None = None
+        self._fresh = True  # no request came on it yet
         sock = stream.socket
         self._side = Side(
             app=app,
             refuse=refuse,
             stream=self.stream,
+            sending=self.send_lock,
             patience=patience,
             client=parse_socket_addr(sock.family, sock.getpeername()),
             server=parse_socket_addr(sock.family, sock.getsockname()),
@@ -92,7 +95,7 @@ class WorkerConnection(Guarded):
 
     def drain(self) -> None:
         """Finish what is being answered, then close; an idle connection closes now."""
-        self._draining = True
+        self._draining, self.idle_since = True, None
         if self._relay is not None:
             self._relay.keep = False
         if self._frames is None or not self._frames.drain():
@@ -126,8 +129,18 @@ class WorkerConnection(Guarded):
         elif isinstance(event, Closed):
             self._idle.cancel(reason="over")
         elif isinstance(event, Updated):  # of HTTP/2 alone: ours waits for the relay
-            wait_s = self._patience.idle_s if event.idle else inf
-            self._idle.deadline = trio.current_time() + wait_s
+            self._wait_idle() if event.idle else self._work_on()
+
+    def _wait_idle(self) -> None:
+        """Bound the wait for a request, a short time for the first one."""
+        now = trio.current_time()
+        wait_s = self._patience.head_s if self._fresh else self._patience.idle_s
+        self._idle.deadline = now + wait_s
+        self.idle_since = None if self._fresh or self._draining else now
+
+    def _work_on(self) -> None:
+        """Note that a request has come."""
+        self._fresh, self.idle_since, self._idle.deadline = False, None, inf
 
     async def _agreed(self) -> str | None:
         """Shake hands; return the protocol that TLS agreed on."""
@@ -172,9 +185,10 @@ class WorkerConnection(Guarded):
         """Wait for a request; None = there will be none."""
         inbox = self._inbox
         if not inbox.held:
-            self._idle.deadline = trio.current_time() + self._patience.idle_s
+            self._wait_idle()
             with self._idle:
                 await inbox.more()
+            self._work_on()
             self._idle = trio.CancelScope()
             if not inbox.held:
                 return None
@@ -240,7 +254,7 @@ class WorkerConnection(Guarded):
             self.protocol_send,
         )
         await protocol.initiate()
-        self._idle.deadline = trio.current_time() + self._patience.idle_s
+        self._wait_idle()
         with self._idle:
             while data := await self.stream.receive_some(RECV_MAX):
                 await protocol.take(bytes(data))

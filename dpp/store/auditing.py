@@ -6,7 +6,7 @@ those a window touches; budgets, usage and allowances by the sums of `dpp.auditi
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from itertools import groupby, islice
 from operator import itemgetter
@@ -47,6 +47,7 @@ OF_TENANTS = frozenset({
     auditing.ALLOWANCES,
     auditing.GUARDED,
     auditing.KNOWN,
+    auditing.CLOSED,
 })  # fmt: skip
 LAST = 2**63 - 1
 WHOLE_FACTS = 200_000  # that one statement looks through: a second or two of the five that it has
@@ -99,6 +100,12 @@ async def audit_page(
     async with transaction(connection, begin=BEGIN_PAGE):
         rows = await queries.audit_budgets.fetch(connection, after=after, limit=tenants_max)
         accounts = [account(row) for row in rows]
+        behind_closing = [
+            row["tenant_id"]
+            for row in rows
+            if row["closed_seq"] > marks.get(row["tenant_id"], Mark()).seq
+        ]
+        marks = {**marks, **await closings(connection, behind_closing)}
         look = Look(marks)
         wanted, reached = auditing.windows(marks, accounts, facts_max)
         inspected = await look.inspect(connection, wanted, reached)
@@ -135,6 +142,8 @@ async def open_findings(
         if row is None and not wait:
             return Busy()
         here = Account(tenant_id, None if row is None else parts(row))
+        closed = (await closings(connection, [tenant_id])).get(tenant_id, mark)
+        mark = max(mark, closed, key=lambda one: one.seq)
         marks = {tenant_id: mark}
         wanted: list[Window] = []
         reached: list[Account] = []
@@ -311,9 +320,9 @@ async def fold(connection: Connection, tenant_id: str) -> Mark:
     """Add up the facts that stand by now, usage left out.
 
     They do not change any more, so that takes no lock; and it goes piece by piece, so that a ledger
-    may be as long as it likes.
+    may be as long as it likes. What the closing entry covers is taken from that.
     """
-    mark = Mark()
+    mark = (await closings(connection, [tenant_id])).get(tenant_id, Mark())
     while True:
         row = await queries.ledger_piece.fetch_one(
             connection, tenant_id=tenant_id, after=mark.seq, facts=WHOLE_FACTS
@@ -321,6 +330,17 @@ async def fold(connection: Connection, tenant_id: str) -> Mark:
         if row is None or row["last"] is None:
             return mark
         mark = await further(connection, tenant_id, mark, row["last"])
+
+
+async def closings(connection: Connection, tenant_ids: Sequence[str]) -> dict[str, Mark]:
+    """Return the closing entries of those of these tenants that have one, as marks.
+
+    Facts that one covers may be past retention, so nobody starts to add up before it.
+    """
+    if not tenant_ids:
+        return {}
+    rows = await queries.closings_of.fetch(connection, tenant_ids=list(tenant_ids))
+    return {row["tenant_id"]: closing(row) for row in rows}
 
 
 async def further(connection: Connection, tenant_id: str, mark: Mark, until: int) -> Mark:
@@ -424,6 +444,29 @@ def counted_of(rows: Iterable[Row]) -> Counted:
         if (row["seq"] or 0) > seq:
             seq, last = row["seq"], row["budget_day"]
     return Counted(seq=seq, day=last, days=dict(days), used=dict(used))
+
+
+def closing(row: Row) -> Mark:
+    """Read a closing entry; what ended on the days that it covers is judged no more."""
+    seq, day, of_day = row["seq"], row["spend_day"], row["day_spend"]
+    days = {day.replace(day=1): row["month_spend"] - of_day}
+    last, used = row["last_day"], zip(row["allowance_ids"] or (), row["useds"] or (), strict=True)
+    return Mark(
+        seq=seq,
+        sums=Sums(
+            **{name: row[name] for name in ("deposited", "held", "spent", "unresolved")},
+            entries=seq,
+            seqs=seq,
+            top=seq,
+        ),
+        since=None if last is None else last + timedelta(days=1),
+        counted=Counted(
+            seq=row["spend_seq"],
+            day=day,
+            days=auditing.added(days, {day: of_day}) if row["spend_seq"] else {},
+            used=dict(used),
+        ),
+    )
 
 
 def usage_of(row: Row) -> Usage:

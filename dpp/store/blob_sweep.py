@@ -44,10 +44,16 @@ class Deletion:
     refused: int
 
 
-def read_page(root: int, *, older_than_s: float, after: str, limit: int) -> Page:
-    """Return the next `limit` files in the order of their names, from beyond `after`."""
+def read_page(
+    root: int, *, older_than_s: float, after: str, limit: int, at: float | None = None
+) -> Page:
+    """Return the next `limit` files in the order of their names, from beyond `after`.
+
+    `at`: the time that they are judged by, in seconds since 1970; by default that of the clock that
+    stamps them, which is found by a change to the store.
+    """
     assert limit > 0
-    at = now(root)
+    at = now(root) if at is None else at
     with closing(_walk(root, NAMES, after.split("/") if after else [])) as files:
         seen = [("/".join(path), at - changed_at) for path, changed_at in islice(files, limit)]
     old = [name for name, age_s in seen if age_s >= older_than_s]

@@ -18,7 +18,7 @@ import outcome
 import trio
 import uvloop
 
-from dpp.faults import StoreUnavailable
+from dpp.faults import HelperUnavailable, StoreUnavailable
 from dpp.logs import get_logger
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ IN_FLIGHT_MAX = 4096
 STOP_S = 5.0
 LAST_S = 0.5  # for operations that are about to end when the bridge is closed
 LOOK_S = 0.01
+OUTAGES = (StoreUnavailable, HelperUnavailable)  # no news once nobody waits
 
 log = get_logger(__name__)
 
@@ -77,6 +78,20 @@ class Bridge:
         reply: T = await trio.lowlevel.wait_task_rescheduled(abandon)
         return reply
 
+    async def knock(self) -> None:
+        """Return once the loop's thread came round: for who asks whether it lives.
+
+        Never refused: many operations in flight, as in an outage, are no reason to call it dead.
+        """
+        answered = trio.Event()
+
+        def answer() -> None:  # in the loop's thread
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(answered.set)
+
+        self._loop.call_soon_threadsafe(answer)
+        await answered.wait()
+
     def _start(self, call: Call[Any]) -> None:  # in the loop's thread
         call.task = self._loop.create_task(call.operation())
         call.task.add_done_callback(lambda task: self._reply(call, task))
@@ -93,7 +108,7 @@ class Bridge:
         self._in_flight -= 1
         if call.waiter is not None:
             trio.lowlevel.reschedule(call.waiter, reply)
-        elif isinstance(reply, outcome.Error) and not isinstance(reply.error, StoreUnavailable):
+        elif isinstance(reply, outcome.Error) and not isinstance(reply.error, OUTAGES):
             log.error("an operation failed after its waiter had gone", exc_info=reply.error)
 
     def _run_loop(self) -> None:

@@ -5,10 +5,12 @@ is asked for through `claimed_under`: a lock on the lease row waits for the old 
 the next statement reads the runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
-from dpp.claims import Claim, Claimed
+from dpp.claims import AGED_S, Claim, Claimed
 from dpp.leases import Fence, LeaseGone, NodeLease
+from dpp.messages import Sighting
 from dpp.metrics import zombie_writes_refused_total
 from dpp.money import Micros
 from dpp.plans import Plans
@@ -31,6 +33,7 @@ async def claim_runs(
 ) -> list[Claimed] | LeaseGone:
     """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
     caps = {name: plan.concurrent_runs for name, plan in plans.items()}
+    weights = [plan.weight for plan in plans.values()]
     async with transaction(connection, "claim"):
         turns = await queries.hold_turns.fetch(
             connection,
@@ -38,39 +41,52 @@ async def claim_runs(
             tenant_ids=[turn.tenant_id for turn in claim.turns],
             plans=list(caps),
             caps=list(caps.values()),
+            weights=weights,
         )
-        able = {row["tenant_id"]: row["cap"] for row in turns if row["tenant_id"] is not None}
+        able = {row["tenant_id"]: row for row in turns if row["tenant_id"] is not None}
         rows = await stamp(connection, claim, able) if able else []
     if not turns:  # counted here: whoever asked has lost its tenure, and waits no more
         zombie_writes_refused_total.labels("claim_runs").inc()
         return LeaseGone()
-    return [claimed(row, claim.lease) for row in rows]
+    return [claimed(row, claim.lease, able[row["tenant_id"]]["weight"]) for row in rows]
 
 
-async def stamp(connection: Connection, claim: Claim, able: Mapping[str, int | None]) -> list[Row]:
+async def stamp(connection: Connection, claim: Claim, able: Mapping[str, Row]) -> list[Row]:
     """Send the claiming statement for the tenants whose turn this is."""
-    lows = {turn.tenant_id: turn.lows or (None,) * PRIORITIES for turn in claim.turns}
+    asked = {turn.tenant_id: turn for turn in claim.turns}
+    unbounded = (None,) * PRIORITIES
     return await queries.claim_runs.fetch(
         connection,
         lease_id=claim.lease.lease_id,
         tenant_ids=list(able),
-        caps=list(able.values()),
-        per_tenant=claim.per_tenant,
-        limit=claim.limit,
+        caps=[row["cap"] for row in able.values()],
+        shares=[asked[tenant_id].share for tenant_id in able],
         packs=list(claim.packs),
-        lows=[low for tenant_id in able for low in lows[tenant_id]],
+        lows=[low for tenant_id in able for low in asked[tenant_id].lows or unbounded],
+        aged_s=AGED_S,
     )
 
 
-async def claimed_under(connection: Connection, lease: NodeLease) -> list[Claimed] | LeaseGone:
+async def claimed_under(
+    connection: Connection, lease: NodeLease, plans: Plans
+) -> list[Claimed] | LeaseGone:
     """Return every attempt stamped with this lease, after any open claim under it is over."""
     async with transaction(connection, "ask_claim"):
         held = await queries.lock_lease.fetch(connection, lease_id=lease.lease_id)
         rows = await queries.claimed_under.fetch(connection, lease_id=lease.lease_id)
-    return [claimed(row, lease) for row in rows] if held else LeaseGone()
+    if not held:
+        return LeaseGone()
+    weights = {name: plan.weight for name, plan in plans.items()}
+    return [claimed(row, lease, weights.get(row["plan"], 1)) for row in rows]
 
 
-def claimed(row: Row, lease: NodeLease) -> Claimed:
+async def sight_runs(connection: Connection, run_ids: Sequence[UUID]) -> list[Sighting]:
+    """Return those of these runs that there are."""
+    rows = await queries.sighted_runs.fetch(connection, run_ids=list(run_ids))
+    return [Sighting(row["run_id"], row["tenant_id"], row["waits"]) for row in rows]
+
+
+def claimed(row: Row, lease: NodeLease, weight: int) -> Claimed:
     """Read one attempt."""
     return Claimed(
         fence=Fence(row["run_id"], lease.lease_id, row["lease_epoch"]),
@@ -85,4 +101,5 @@ def claimed(row: Row, lease: NodeLease) -> Claimed:
         attempt=row["attempts_spent"] + 1,
         trace_id=row["trace_id"],
         created_at=row["created_at"],
+        weight=weight,
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 ROLES = ("postgres", "dpp_owner", "dpp_app", "dpp_audit")  # whom the node may connect as
+UNRESTORED = "postgres-restored"  # a copy of a backup that did not get to its rename
 UNFINISHED = "postgres-init-"  # an initdb that did not get to its rename
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the kernel's; PostgreSQL puts segments there, we nothing
 SOCKET_PATH_MAX = 107 - len("/.s.PGSQL.5432")  # bytes: sun_path holds 108, the last one is 0
@@ -42,6 +43,8 @@ DEFAULTS = {
     "autovacuum_naptime": "'5s'",  # live_runs and budgets fill with dead rows in seconds
     "huge_pages": "off",  # `try` would depend on what else runs on the machine
     "max_logical_replication_workers": "0",  # one process less
+    "max_slot_wal_keep_size": "'2GB'",  # for a receiver that is away: twice what WAL takes
+    "wal_sender_timeout": "'10s'",  # one that hangs is not to hold up a stop for a minute
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
     "log_checkpoints": "off",  # two lines every five minutes say nothing to an operator of DPP
@@ -89,18 +92,18 @@ class Cluster:
 def lay_out(held: DataDir, environ: Mapping[str, str]) -> Cluster:
     """Return where the cluster of this data directory lies, and the programs for it."""
     programs = usable_programs(wheel_programs(), held.path / "postgres-bin", held.child)
-    sockets = socket_directory(held, environ)
+    sockets = socket_directory(held.path, held.node.uid, environ)
     config = held.path / "postgres-conf"
     return Cluster(programs, held.postgres, config, sockets, held.node, held.child)
 
 
-def socket_directory(held: DataDir, environ: Mapping[str, str]) -> Path:
+def socket_directory(data_dir: Path, uid: int, environ: Mapping[str, str]) -> Path:
     """Return the directory for the socket: in the data directory, unless its path is too long."""
-    sockets = held.path / "postgres-run"
+    sockets = data_dir / "postgres-run"
     if len(os.fsencode(sockets)) <= SOCKET_PATH_MAX:
         return sockets
-    name = f"dpp-{hashlib.sha256(os.fsencode(held.path)).hexdigest()[:16]}"
-    runtime = "/run" if held.node.uid == 0 else environ.get("XDG_RUNTIME_DIR", "")
+    name = f"dpp-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
+    runtime = "/run" if uid == 0 else environ.get("XDG_RUNTIME_DIR", "")
     if not os.access(runtime, os.W_OK | os.X_OK):
         runtime = tempfile.gettempdir()
     return Path(runtime, name)
@@ -166,7 +169,7 @@ def init(cluster: Cluster, *extra: str) -> None:
             remedy="Free some space, or choose another place with --data-dir.",
         )
     half = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
-    os.chown(half, cluster.child.uid, cluster.child.gid)
+    make_dir(half, mode=0o700, uid=cluster.child.uid, gid=cluster.child.gid)
     made = subprocess.run(
         initdb_command(cluster.programs, half, *extra),
         check=False,
@@ -217,7 +220,8 @@ def write_config(cluster: Cluster) -> None:
     make_dir(cluster.config, mode=0o750, gid=gid)
     texts = {
         "postgresql.conf": "".join(f"{name} = {value}\n" for name, value in settings.items()),
-        "pg_hba.conf": "local all all peer map=dpp\n",
+        # The second line: what takes a backup. Replication is no database, and not in `all`.
+        "pg_hba.conf": "local all all peer map=dpp\nlocal replication postgres peer map=dpp\n",
         "pg_ident.conf": "".join(f'dpp "{cluster.node.name}" {role}\n' for role in ROLES),
     }
     for name, text in texts.items():

@@ -10,14 +10,15 @@ the bridge's thread touches any of this.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Literal
 
 import asyncpg
-from attrs import frozen
+from attrs import define, frozen
 
 from dpp.faults import StoreUnavailable, told
 from dpp.logs import get_logger
+from dpp.store.poolers import Pooler
 from dpp.store.sqlstates import Fault, classify
 
 log = get_logger(__name__)
@@ -35,31 +36,52 @@ ARRAYS = [
     "boolean",
     "float8",
 ]
-WARM_UP = "select " + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
+WARM_UP = (
+    "select pg_is_in_recovery() as standby,"
+    " current_setting('default_transaction_read_only') = 'on' as read_only, "
+    + ", ".join(f"${n}::{name}[]" for n, name in enumerate(ARRAYS, start=1))
+)
+# On one server process: while the driver looks types up it changes a setting, and back. There is
+# nothing to commit.
+WARM_UP_BEGIN, WARM_UP_END = "begin", "rollback"
 
 
 class Connection(asyncpg.Connection):
-    """A connection that remembers whether the server warned."""
+    """A connection that remembers whether the server warned, and which primary it was made to."""
 
     warned = False
+    failovers = 0
 
 
 @frozen
 class Address:
-    """How to connect; `prepared`: statements may be kept, which some poolers break."""
+    """How to connect, and what stands between: behind some poolers no statement may be kept."""
 
     keywords: Mapping[str, Any]
-    prepared: bool = True
+    pooler: Pooler = Pooler.NONE
     server: Literal["read-write", "primary"] = "read-write"  # an auditor's role cannot write
+
+
+@define(eq=False)
+class Primary:
+    """How often it was found that the primary is none any more; the pools of a database share it.
+
+    Whatever was connected before leads to the old one, which may still answer, and must not be
+    believed.
+    """
+
+    failovers: int = 0
 
 
 async def connect(address: Address) -> Connection:
     """Open a connection: to a primary only, log listener set, array types looked up once."""
+    is_direct = address.pooler is Pooler.NONE
     connection: Connection = await asyncpg.connect(  # type: ignore[call-overload]  # keywords
         **address.keywords,
         connection_class=Connection,
-        statement_cache_size=200 if address.prepared else 0,
-        target_session_attrs=address.server,
+        statement_cache_size=0 if address.pooler is Pooler.TRANSACTION else 200,
+        # The driver believes what the login said; a pooler says what it heard at some login before.
+        target_session_attrs=address.server if is_direct else "any",
         timeout=CONNECT_S,
     )
     connection.add_log_listener(note_warning)
@@ -67,13 +89,26 @@ async def connect(address: Address) -> Connection:
     alarm = asyncio.get_running_loop().call_later(CONNECT_S, connection.terminate)
     try:
         with cut_is_a_loss(connection):
-            await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+            await warm_up(connection, address)
     except BaseException:
         connection.terminate()  # nobody else knows of it
         raise
     finally:
         alarm.cancel()
     return connection
+
+
+async def warm_up(connection: Connection, address: Address) -> None:
+    """Look array types up, and whether this is a primary, in one question; raises if it is none."""
+    is_shared = address.pooler is Pooler.TRANSACTION
+    if is_shared:
+        await connection.execute(WARM_UP_BEGIN)
+    (said,) = await connection.fetch(WARM_UP, *([[]] * len(ARRAYS)))
+    if is_shared:
+        await connection.execute(WARM_UP_END)
+    if said["standby"] or (address.server == "read-write" and said["read_only"]):
+        message = f"the server is not {address.server}"
+        raise asyncpg.TargetServerAttributeNotMatched(message)
 
 
 def note_warning(connection: Any, message: Any) -> None:  # noqa: ANN401  # the driver's callback types
@@ -99,47 +134,80 @@ def cut_is_a_loss(connection: Connection) -> Iterator[None]:
 
 
 class Pool:
-    """At most `size` connections, opened when first needed."""
+    """At most `size` connections, opened when first needed; `kept` of them stay when idle."""
 
-    def __init__(self, address: Address, size: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        size: int,
+        *,
+        kept: int | None = None,
+        primary: Primary | None = None,
+    ) -> None:
         self.size = size
+        self.in_use = 0  # connections lent out, and places where one is being made
+        self._kept = size if kept is None else kept
         self._address = address
         self._places = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._closed = False
+        self._primary = primary or Primary()
 
     @asynccontextmanager
     async def connection(self, wall_s: float) -> AsyncIterator[Connection]:
         """Lend a connection; past `wall_s` it is cut, and whoever uses it sees it lost."""
         async with self._places:
-            connection = await self._take()
-            alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
-            try:
-                with cut_is_a_loss(connection):
-                    yield connection
-            finally:
-                alarm.cancel()
-                self._give_back(connection)
+            with self._counted():
+                connection = await self._take()
+                alarm = asyncio.get_running_loop().call_later(wall_s, connection.terminate)
+                try:
+                    with cut_is_a_loss(connection):
+                        yield connection
+                finally:
+                    self._give_back(connection)
+                    await self._shed()
+                    alarm.cancel()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.in_use += 1
+        try:
+            yield
+        finally:
+            self.in_use -= 1
 
     async def _take(self) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed():
+            if not connection.is_closed() and self._leads_to_primary(connection):
                 return connection
+            connection.terminate()
+        failovers = self._primary.failovers
         try:
-            return await connect(self._address)
+            connection = await connect(self._address)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # no item's fault
             ours = isinstance(error, ValueError)  # what we told the driver, not the server
             if ours or classify(error) not in {Fault.BUG, Fault.BROKEN, Fault.TORN}:
                 raise
             log.critical("no connection", detail=told(error))
             raise StoreUnavailable(f"no connection: {error}") from error
+        connection.failovers = failovers
+        return connection
+
+    def _leads_to_primary(self, connection: Connection) -> bool:
+        return connection.failovers == self._primary.failovers
 
     def _give_back(self, connection: Connection) -> None:
         if self._closed or connection.is_closed() or connection.is_in_transaction():
             connection.terminate()
         else:
             self._idle.append(connection)
+
+    async def _shed(self) -> None:
+        """Close what is one too many, in order; its alarm cuts it where that takes long."""
+        if len(self._idle) > self._kept:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._idle.pop().close()
 
     def close(self) -> None:
         """Throw away what is idle, and what comes back later."""
@@ -150,3 +218,8 @@ class Pool:
         """Throw away what is idle: after one connection was lost, the others are suspect."""
         while self._idle:
             self._idle.pop().terminate()
+
+    def fail_over(self) -> None:
+        """Throw away every connection of every pool, those in use when they come back."""
+        self._primary.failovers += 1
+        self.drop_idle()

@@ -17,12 +17,16 @@ from attrs import frozen
 from dpp import metrics
 from dpp.admission import Busy
 from dpp.faults import ClaimUnknown, PageBroken, StoreBroken, StoreUnavailable, told
+from dpp.logs import get_logger
 from dpp.store.bridge import Bridge
-from dpp.store.connections import Address, Connection, Pool
+from dpp.store.connections import Address, Connection, Pool, Primary
 from dpp.store.patience import Patience
-from dpp.store.sqlstates import Fault, classify
-from dpp.store.transactions import CommitRefused, CommitUnknown, NotCommitted
+from dpp.store.sqlstates import LOST_STATEMENTS, Fault, classify
+from dpp.store.transactions import CommitRefused, CommitUnknown, NoPrimary, NotCommitted
 
+log = get_logger(__name__)
+
+POOLS = ("audit", "keep", "work", "read")
 BROKEN = {Fault.BROKEN: StoreBroken, Fault.TORN: PageBroken}
 
 T = TypeVar("T")
@@ -46,20 +50,38 @@ PAUSE_S = (
 
 
 @frozen
+class Share:
+    """Connections of one pool: at once, and of those the ones that stay when idle."""
+
+    most: int
+    kept: int
+
+
+@frozen
 class Sizes:
     """How the connections are split: so that slow reads lapse no lease and stop no money."""
 
-    keep: int
-    work: int
-    read: int
+    keep: Share
+    work: Share
+    read: Share
+    audit: Share
 
     @classmethod
-    def of(cls, pool_size: int) -> "Sizes":
-        """Split: one for lease and follower, half of the rest or more for work, then reads."""
+    def of(cls, pool_size: int, max_overflow: int = 0, *, kept: bool = True) -> "Sizes":
+        """Split: one for lease and follower, half of the rest or more for work, then reads.
+
+        What is over `pool_size` goes to work and reads alike, and is closed when it was used. Not
+        `kept`: so is every connection, after each transaction.
+        """
         assert pool_size >= 4  # noqa: PLR2004  # one to keep, two to work (a waiting lane and a free one), one to read
         rest = pool_size - 1
         work = max(2, (rest + 1) // 2)
-        return cls(1, work, rest - work)
+        more = (max_overflow + 1) // 2
+
+        def share(usual: int, over: int = 0) -> Share:
+            return Share(usual + over, usual if kept else 0)
+
+        return cls(share(1), share(work, more), share(rest - work, max_overflow - more), share(1))
 
 
 class RowVerb(Protocol[T_co]):
@@ -72,17 +94,24 @@ class Desk:
     """The pools of connections, and who may ask for how much of them at once."""
 
     def __init__(self, bridge: Bridge, address: Address, auditor: Address, sizes: Sizes) -> None:
-        self.auditor = Pool(auditor, 1)
-        self.keep = Pool(address, sizes.keep)
-        self.work = Pool(address, sizes.work)
-        self.read = Pool(address, sizes.read)
+        primary = Primary()
+
+        def pool(where: Address, share: Share) -> Pool:
+            return Pool(where, share.most, kept=share.kept, primary=primary)
+
+        self.auditor = pool(auditor, sizes.audit)
+        self.keep = pool(address, sizes.keep)
+        self.work = pool(address, sizes.work)
+        self.read = pool(address, sizes.read)
         self._bridge = bridge
-        self._patience = Patience(sizes.work)
+        self._patience = Patience(sizes.work.most)
         self._pools = (self.auditor, self.keep, self.work, self.read)
         whole = sum(pool.size for pool in self._pools)
         # Each pool has a share of its own: a flood of reads lapses no lease and stops no money.
         self._room = {pool: ROOM_MIN + ROOM * pool.size // whole for pool in self._pools}
         self._asked: Counter[Pool] = Counter()
+        for name, one in zip(POOLS, self._pools, strict=True):
+            metrics.watch_pool(name, partial(getattr, one, "in_use"), one.size)
 
     async def ask(
         self,
@@ -207,9 +236,8 @@ async def ask(
             if fault_kind is Fault.BUG:
                 raise
             if fault_kind in BROKEN:
-                raise BROKEN[fault_kind](f"{name}: {told(error)}") from error
-            if fault_kind is Fault.RECONNECT:
-                pool.drop_idle()
+                raise BROKEN[fault_kind](f"{name}: {told(error)}{remedy_of(error)}") from error
+            drop_suspects(pool, fault_kind, error)
             reason = error
             tired = tries >= TRIES_MAX and not unknown_once
             over = fault_kind is Fault.AWAY or tired or loop.time() > give_up_at
@@ -217,13 +245,35 @@ async def ask(
             metrics.store_unavailable_total.labels(name).inc()
             message = f"{name}: {told(reason)}"
             raise StoreUnavailable(message) from reason
+        metrics.store_retries_total.labels(name).inc()
         await asyncio.sleep(PAUSE_S * tries * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+
+
+def drop_suspects(pool: Pool, fault_kind: Fault, error: Exception) -> None:
+    """Throw away the connections that an error has told of, beside the one that it came on."""
+    if fault_kind is Fault.RECONNECT:
+        pool.drop_idle()
+    elif fault_kind is Fault.DEMOTED:
+        log.warning("no primary any more", detail=told(error))
+        pool.fail_over()
 
 
 def judge(error: Exception) -> Fault:
     """Judge an error that a verb raised, which is no COMMIT without an answer."""
     if isinstance(error, NotCommitted):
         return Fault.RECONNECT
+    if isinstance(error, NoPrimary):
+        return Fault.DEMOTED
     if isinstance(error, StoreUnavailable):  # no connection is to be had
         return Fault.AWAY
     return classify(error)
+
+
+def remedy_of(error: Exception) -> str:
+    """Say what to do about statements that are gone: no bug, but a setting that is contradicted."""
+    if getattr(error, "sqlstate", None) not in LOST_STATEMENTS:
+        return ""
+    return (
+        '; a pooler in transaction mode stands between: set database.pooler to "transaction", or to'
+        ' "auto" and start the node again'
+    )

@@ -22,6 +22,7 @@ from attrs import Factory, define, frozen
 
 from dpp.accounts import identity
 from dpp.datadir import DataDirError
+from dpp.metrics import embedded_postgres_up
 from dpp.store import cluster as files
 from dpp.store.postmaster import end_leftovers
 from dpp.store.programs import ENVIRONMENT
@@ -74,12 +75,14 @@ class Starts:
     def answered(self) -> None:
         """A query was answered."""
         self.ready_at = trio.current_time()
+        embedded_postgres_up.set(1)
         if not self.ever_ready:
             self.ever_ready = True
             self.task_status.started(self.endpoint)
 
     def ended(self) -> float:
         """The postmaster has ended by itself: return how long to wait before the next start."""
+        embedded_postgres_up.set(0)
         now = trio.current_time()
         well = self.ready_at is not None and now - self.ready_at > WELL_S
         self.ready_at = None
@@ -113,6 +116,7 @@ async def embedded(
     await trio.to_thread.run_sync(files.prepare, cluster, logger)
     command = files.postgres_command(cluster, max_connections=max_connections)
     log = ServerLog(logger)
+    embedded_postgres_up.set(0)
     starts = Starts(Endpoint(str(cluster.sockets)), task_status)
     while True:
         if _enough_space(cluster, logger):
@@ -200,7 +204,9 @@ async def _stop(process: trio.Process, logger: FilteringBoundLogger) -> None:
 
 def _enough_space(cluster: Cluster, logger: FilteringBoundLogger) -> bool:
     """Look before a start: one that dies of a full disk takes its recovery with it."""
-    free = shutil.disk_usage(cluster.data).free
+    # Operators may give WAL a disk of its own.
+    places = (cluster.data, cluster.data / "pg_wal")
+    free = min(shutil.disk_usage(place).free for place in places if place.exists())
     if free < FREE_BYTES_MIN:
         logger.error(
             "disk full: postgres not started",

@@ -12,10 +12,11 @@ from dpp import settlement
 from dpp.admission import Busy
 from dpp.claims import Seen
 from dpp.leases import Fence, Lapse, Requeue
+from dpp.metrics import endings_total, returned_micros_total, settled_micros_total
 from dpp.money import ZERO, Micros
 from dpp.runs import Status, StoredResult
 from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
-from dpp.store import reads
+from dpp.store import findings, reads
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
@@ -122,6 +123,10 @@ async def write(connection: Connection, endings: Sequence[Ending]) -> None:
     )
     assert counts is not None
     assert counts["ended"] == counts["endings"] == counts["budgeted"] == len(endings), dict(counts)
+    for ending in endings:  # to be shown: one whose COMMIT then fails counts too
+        endings_total.labels(ending.status.value).inc()
+    settled_micros_total.inc(sum(ending.cost for ending in endings))
+    returned_micros_total.inc(sum(ending.returned for ending in endings))
 
 
 def inline(result: bytes | StoredResult | None) -> bytes | None:
@@ -179,21 +184,42 @@ async def take_back(
 async def hand_back_runs(
     connection: Connection,
     fences: Sequence[Fence],
-    ending_ids: Sequence[UUID],
+    ids: Sequence[UUID],
     *,
     attempts_max: int,
 ) -> int:
-    """Give attempts of a living lease back, no attempt spent; one whose cancel was asked ends."""
+    """Give attempts of a living lease back, no attempt spent; one whose cancel was asked ends.
+
+    One that nobody submitted is set aside: waiting again it would be claimed again, and handed back
+    again, for ever. Each id is that of an ending, or of a finding.
+    """
     rows = await queries.seen_runs.fetch(connection, run_ids=[fence.run_id for fence in fences])
     held = {(fence.run_id, fence.lease_id, fence.lease_epoch) for fence in fences}
-    seen = [
-        reads.seen(row)
+    seen = {
+        row["run_id"]: reads.seen(row)
         for row in rows
         if (row["run_id"], row["lease_id"], row["lease_epoch"]) in held
-    ]
+    }
+    own_ids = dict(zip(seen, ids, strict=False))  # as many as there were fences
+    for stray in await queries.unsubmitted_runs.fetch(connection, run_ids=list(seen)):
+        one = seen.pop(stray["run_id"])
+        finding_id = own_ids.pop(one.run_id)
+        await findings.quarantine_run(connection, one, unsubmitted(one), finding_id)
+    runs, ending_ids = [*seen.values()], [*own_ids.values()]
     return await take_back(
-        connection, seen, Lapse.HANDED_BACK, ending_ids[: len(seen)], attempts_max=attempts_max
+        connection, runs, Lapse.HANDED_BACK, ending_ids, attempts_max=attempts_max
     )
+
+
+def unsubmitted(one: Seen) -> dict[str, object]:
+    """Return what an operator needs to know of a live row that nobody submitted."""
+    return {
+        "verb": "hand_back_runs",
+        "error": "nobody submitted this run, so no node can work on it",
+        "run_id": str(one.run_id),
+        "lease_id": str(one.lease_id),
+        "lease_epoch": one.lease_epoch,
+    }
 
 
 async def expire_runs(

@@ -11,7 +11,12 @@ from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
 from dpp.findings import AuditedPage, Finding
+from dpp.gauges import Gauges
 from dpp.leases import Fence, Lapse, LeaseGone, NodeLease, Renewal
+from dpp.membership import Report
+from dpp.messages import Sighting
+from dpp.modes import Orders
+from dpp.retention import Overdue, Pruned
 from dpp.settlement import End, Settlement
 from dpp.store import (
     auditing,
@@ -19,9 +24,12 @@ from dpp.store import (
     endings,
     findings,
     following,
+    gauges,
     keys,
     leases,
+    orders,
     reads,
+    retention,
     storing,
     submissions,
     webhooks,
@@ -47,11 +55,23 @@ class ForNodes(Verbs):
             batch=batch,
             wait=wait,
             plans=self.plans,
-            terms=self._limits.terms,
+            terms=self.limits.terms,
         )
         if wait and batch:
             return await self._desk.ask_lane("submit_runs", batch[0].tenant_id, verb, len(batch))
         return await self._desk.ask("submit_runs", self._desk.work, verb)
+
+    # orders
+
+    async def read_orders(self, node_id: str) -> Orders:
+        """Return what this node is told."""
+        verb = partial(orders.read_orders, node_id=node_id)
+        return await self._desk.ask("read_orders", self._desk.read, verb)
+
+    async def report_node(self, report: Report) -> None:
+        """Write down what a node says of itself."""
+        verb = partial(orders.report_node, report=report)
+        await self._desk.ask("report_node", self._desk.work, verb)
 
     # leases
 
@@ -76,15 +96,15 @@ class ForNodes(Verbs):
         )
 
     async def hand_back_runs(self, fences: Sequence[Fence]) -> int:
-        """Requeue attempts, no attempt spent."""
+        """Requeue attempts, no attempt spent; set aside what nobody submitted."""
         return await self._desk.ask(
             "hand_back_runs",
             self._desk.work,
             partial(
                 endings.hand_back_runs,
                 fences=fences,
-                ending_ids=[uuid4() for _ in fences],
-                attempts_max=self._limits.attempts_max,
+                ids=[uuid4() for _ in fences],
+                attempts_max=self.limits.attempts_max,
             ),
         )
 
@@ -109,15 +129,22 @@ class ForNodes(Verbs):
     async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
         """Return every attempt stamped with the lease."""
         return await self._desk.ask(
-            "claimed_under", self._desk.work, partial(claims.claimed_under, lease=lease)
+            "claimed_under",
+            self._desk.work,
+            partial(claims.claimed_under, lease=lease, plans=self.plans),
         )
+
+    async def sight_runs(self, run_ids: Sequence[UUID]) -> list[Sighting]:
+        """Return the runs that there are."""
+        verb = partial(claims.sight_runs, run_ids=run_ids)
+        return await self._desk.ask("sight_runs", self._desk.read, verb)
 
     # endings
 
     async def end_runs(self, batch: Sequence[End], *, wait: bool) -> list[Settlement | Busy]:
         """See `dpp.store.endings`."""
         verb = partial(
-            endings.end_runs, batch=batch, wait=wait, attempts_max=self._limits.attempts_max
+            endings.end_runs, batch=batch, wait=wait, attempts_max=self.limits.attempts_max
         )
         if wait and batch:
             return await self._desk.ask_lane("end_runs", batch[0].tenant_id, verb, len(batch))
@@ -159,7 +186,7 @@ class ForNodes(Verbs):
             seen=seen,
             lapse=lapse,
             ending_ids=[uuid4() for _ in seen],
-            attempts_max=self._limits.attempts_max,
+            attempts_max=self.limits.attempts_max,
             storing=storing,
         )
         return await self._desk.ask("take_back", self._desk.work, verb)
@@ -168,6 +195,13 @@ class ForNodes(Verbs):
         """End runs EXPIRED that were never started."""
         verb = partial(endings.expire_runs, seen=seen, ending_ids=[uuid4() for _ in seen])
         return await self._desk.ask("expire_runs", self._desk.work, verb)
+
+    # gauges
+
+    async def read_gauges(self, tenant_ids: Sequence[str]) -> Gauges:
+        """Return what is shown of the database. Asked once: the next reading comes soon."""
+        verb = partial(gauges.read_gauges, tenant_ids=tenant_ids)
+        return await self._desk.ask("read_gauges", self._desk.read, verb, once=True)
 
     # large results
 
@@ -245,6 +279,39 @@ class ForNodes(Verbs):
         )
         return await self._desk.ask_row("open_findings", tenant_id, verb)
 
+    # pruner
+
+    async def retention_due(self, *, after: str, limit: int) -> list[Overdue]:
+        """Return what retention finds to do."""
+        verb = partial(retention.due, keeping=self.limits.keeping, after=after, limit=limit)
+        return await self._desk.ask("retention_due", self._desk.read, verb)
+
+    async def prune_bodies(self, tenant_id: str, *, most: int) -> int:
+        """Take inputs and results away that are served no more."""
+        verb = partial(retention.prune_bodies, tenant_id=tenant_id, most=most)
+        return await self._desk.ask("prune_bodies", self._desk.work, verb)
+
+    async def close_books(self, tenant_id: str, *, facts_max: int) -> int:
+        """Move a closing entry; asked again it goes on from where it stands."""
+        verb = partial(
+            retention.close_books,
+            tenant_id=tenant_id,
+            keeping=self.limits.keeping,
+            facts_max=facts_max,
+        )
+        return await self._desk.ask("close_books", self._desk.work, verb)
+
+    async def prune(self, tenant_id: str, *, most: int) -> Pruned:
+        """Take old runs and transfers away; it waits its turn at the tenant's budget."""
+        keeping = self.limits.keeping
+        verb = partial(retention.prune, tenant_id=tenant_id, keeping=keeping, most=most)
+        return await self._desk.ask_row("prune", tenant_id, verb)
+
+    async def forget_keys(self, *, most: int) -> int:
+        """Forget keys that outlived their runs."""
+        verb = partial(retention.forget_keys, keeping=self.limits.keeping, most=most)
+        return await self._desk.ask("forget_keys", self._desk.work, verb)
+
     # courier
 
     async def claim_deliveries(
@@ -252,6 +319,8 @@ class ForNodes(Verbs):
         *,
         rooms: Mapping[UUID, int],
         per_endpoint: int,
+        tenant_rooms: Mapping[str, int],
+        per_tenant: int,
         after: UUID | None,
         limit: int,
         hold_s: float,
@@ -261,6 +330,8 @@ class ForNodes(Verbs):
             webhooks.claim_deliveries,
             rooms=rooms,
             per_endpoint=per_endpoint,
+            tenant_rooms=tenant_rooms,
+            per_tenant=per_tenant,
             after=after,
             limit=limit,
             hold_s=hold_s,

@@ -10,10 +10,13 @@ from dpp.findings import Audit, Finding, ResolutionRefused, ResolveOutcome
 from dpp.leases import Node
 from dpp.ledger import Posting, PostingOutcome
 from dpp.logs import get_logger
+from dpp.membership import Member
+from dpp.modes import Mode, ModeChange, NewMode
 from dpp.resolutions import Refold, Resolving
 from dpp.store import (
     auditing,
     audits,
+    orders,
     resolutions,
     storing,
     tenants,
@@ -111,6 +114,34 @@ class ForOperators(Verbs):
             refused = error
         log.error("resolving refused", finding_id=str(asked.finding_id), exc_info=refused)
         return ResolutionRefused(f"nothing was changed; mend this first: {told(refused)}")
+
+    async def set_mode(self, new: NewMode) -> ModeChange:
+        """Put all nodes into a mode."""
+        return await self._desk.ask("set_mode", self._desk.work, partial(orders.set_mode, new=new))
+
+    async def mode(self) -> Mode:
+        """Return the mode in force."""
+        return await self._desk.ask("mode", self._desk.read, orders.mode)
+
+    async def list_modes(self, limit: int) -> list[ModeChange]:
+        """Return who asked for which mode, newest first."""
+        verb = partial(orders.list_modes, limit=limit)
+        return await self._desk.ask("list_modes", self._desk.read, verb)
+
+    async def list_members(self, node_id: str | None = None) -> list[Member]:
+        """Return every node that there was, or one."""
+        verb = partial(orders.list_members, node_id=node_id)
+        return await self._desk.ask("list_members", self._desk.read, verb)
+
+    async def ask_drain(self, node_id: str, *, operator: str, reason: str) -> bool:
+        """Ask a node to drain; False = there is no such node."""
+        verb = partial(orders.ask_drain, node_id=node_id, operator=operator, reason=reason)
+        return await self._desk.ask("ask_drain", self._desk.work, verb)
+
+    async def end_drain(self, node_id: str) -> bool:
+        """Let a node work again; False = there is no such node."""
+        verb = partial(orders.end_drain, node_id=node_id)
+        return await self._desk.ask("end_drain", self._desk.work, verb)
 
     async def list_nodes(self) -> list[Node]:
         """Return the nodes whose lease lives."""

@@ -22,7 +22,6 @@ from dpp.store import (
     reads,
     webhooks,
 )
-from dpp.store.queries import queries
 from dpp.store.verbs import Verbs
 from dpp.usage import Usage
 from dpp.watches import Watch
@@ -97,6 +96,11 @@ class ForTenants(Verbs):
         verb = partial(reads.get_receipt, tenant_id=tenant_id, run_id=run_id)
         return await self._desk.ask("get_receipt", self._desk.read, verb)
 
+    async def is_closed(self, tenant_id: str, seq: int) -> bool:
+        """Say whether the closing entry covers this place of the ledger."""
+        verb = partial(reads.is_closed, tenant_id=tenant_id, seq=seq)
+        return await self._desk.ask("is_closed", self._desk.read, verb)
+
     async def is_pruned(self, tenant_id: str, run_id: UUID) -> bool:
         """Say whether the tenant had such a run and it is past retention."""
         verb = partial(reads.is_pruned, tenant_id=tenant_id, run_id=run_id)
@@ -114,8 +118,8 @@ class ForTenants(Verbs):
         )
 
     async def ping(self) -> None:
-        """Ask the database for its time."""
-        await self._desk.ask("ping", self._desk.read, queries.ping.fetch, once=True, wall_s=2.0)
+        """Ask the database for its time; one that only reads counts as none."""
+        await self._desk.ask("ping", self._desk.read, reads.ping, once=True, wall_s=2.0)
 
     # keys; operators ask them too
 

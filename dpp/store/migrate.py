@@ -4,6 +4,11 @@ The files in sql/migrations are plain SQL in pogo's format, applied through pogo
 drives asyncpg: one driver, whose statement splitting and transactions the tests already know. Its
 neighbour yoyo-migrations is older and better known, but speaks psycopg; Alembic wants SQLAlchemy.
 
+Names end with what a migration does. One that ends with `_pre` only adds: the release before goes
+on on it, so it is applied while old nodes run. One that ends with `_post` takes away what the new
+release needs no more: it waits until no node of another version lives. So two versions run side by
+side, and each starts on a schema that lacks its own `_post`, or has a later release's `_pre`.
+
 Each connection given here is a superuser's or the owner's, on `database.migrations_url`, and never
 through a transaction pooler: the advisory lock that keeps migrations apart belongs to the session.
 `known` and `status` only read, and may come over any connection. Runs in the bridge's thread.
@@ -15,23 +20,36 @@ begins with `--` vanishes even inside a function body or a literal (indented one
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+import shutil
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
+import asyncpg
 from attrs import frozen
+from pogo_core.error import BadMigrationError
 from pogo_core.util import migrate as pogo
 
 from dpp.datadir import DataDirError
 from dpp.logs import get_logger
 from dpp.resources import sql_dir
+from dpp.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Set as AbstractSet
 
     from asyncpg import Connection
 
 SCHEMA = "dpp"
+PRE, POST = "_pre", "_post"  # while nodes of the release before live; when none does
+OTHERS = """
+select n.node_id || ' (' || coalesce(n.version, 'a version not told yet') || ')' as node
+  from dpp.node_leases l join dpp.nodes n on n.node_id = l.node_id
+ where l.lease_until > dpp.now() and n.version is distinct from $1
+ order by 1
+"""
 LOCK = 0x647070  # "dpp", read as a number; two migrations of one database meet at it
 LOCK_WAIT_MS = 300_000  # as long as another node's migration of a large table may take
 # The node and the auditor read which migrations there are; pogo's table is the migrations' owner's.
@@ -64,7 +82,7 @@ _pogo_log.propagate = False
 
 @frozen
 class Current:
-    """The schema is the one this release knows."""
+    """The schema is the one this release knows, or one on which it works beside another."""
 
 
 @frozen
@@ -89,30 +107,105 @@ class Ahead:
 SchemaState: TypeAlias = Current | Empty | Behind | Ahead
 
 
+@contextmanager
+def _refused_as_the_server_says() -> Iterator[None]:
+    """Let it be seen that a migration lacked rights: that is the operator's, and no bug of it."""
+    try:
+        yield
+    except BadMigrationError as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise error.__cause__ from None
+        raise
+
+
 async def up(connection: Connection, *, directory: Path | None = None) -> list[str]:
-    """Apply what is missing, each migration in its own transaction; return the ids applied."""
+    """Apply what is missing, each migration in its own transaction; return the ids applied.
+
+    What takes away is left where nodes of other versions live: see `waiting`.
+    """
     directory = directory or _directory()
     async with _alone(connection):
         before = await _applied(connection)
         _refuse_unknown(before - _files(directory))
-        await pogo.apply(connection, directory, schema_name=SCHEMA, logger=_pogo_log)
+        held = set((await waiting(connection, directory=directory)).migrations)
+        with _without(directory, held) as chosen, _refused_as_the_server_says():
+            await pogo.apply(connection, chosen, schema_name=SCHEMA, logger=_pogo_log)
         await connection.execute(GRANT)
         return sorted(await _applied(connection) - before)
 
 
+@frozen
+class Waiting:
+    """Migrations that take away, and the nodes of other versions that they wait for."""
+
+    migrations: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+async def waiting(connection: Connection, *, directory: Path | None = None) -> Waiting:
+    """Return what may not be applied yet; raises where what adds comes after it."""
+    pending = sorted(_files(directory or _directory()) - await _applied(connection))
+    held = [name for name in pending if name.endswith(POST)]
+    if not held or not await connection.fetchval("select to_regclass('dpp.node_leases')"):
+        return Waiting((), ())
+    nodes = tuple(row["node"] for row in await connection.fetch(OTHERS, VERSION))
+    if not nodes:
+        return Waiting((), ())
+    if pending[-1] not in held or pending[pending.index(held[0]) :] != held:
+        raise DataDirError(
+            f"{held[0]} waits for nodes of other versions: {', '.join(nodes)}.",
+            did="DPP changed nothing: what this release adds comes after it.",
+            remedy="Upgrade those nodes, or stop them, and run `dpp migrate up` again.",
+        )
+    return Waiting(tuple(held), nodes)
+
+
+@contextmanager
+def _without(directory: Path, names: AbstractSet[str]) -> Iterator[Path]:
+    """Give a directory of all migrations but these."""
+    if not names:
+        yield directory
+        return
+    with TemporaryDirectory() as chosen:
+        for path in directory.glob("*.sql"):
+            if path.stem not in names:
+                shutil.copy(path, chosen)
+        yield Path(chosen)
+
+
 async def down(
-    connection: Connection, count: int = 1, *, directory: Path | None = None
+    connection: Connection,
+    count: int = 1,
+    *,
+    to: str | None = None,
+    directory: Path | None = None,
 ) -> list[str]:
-    """Take back the last `count` migrations; return their ids."""
+    """Take back the last `count` migrations, or all that came after `to`; return their ids."""
     assert count > 0
     directory = directory or _directory()
     async with _alone(connection):
         before = await _applied(connection)
         _refuse_unknown(before - _files(directory))
-        await pogo.rollback(
-            connection, directory, schema_name=SCHEMA, count=count, logger=_pogo_log
-        )
+        if to is not None:
+            count = len(_after(to, before))
+        if not count:
+            return []
+        with _refused_as_the_server_says():
+            await pogo.rollback(
+                connection, directory, schema_name=SCHEMA, count=count, logger=_pogo_log
+            )
         return sorted(before - await _applied(connection))
+
+
+def _after(last: str, applied: AbstractSet[str]) -> list[str]:
+    """Return what is applied and comes after this one, which must be there."""
+    if last not in applied:
+        raise DataDirError(
+            f"The migration {last} is not applied, so nothing can go back to it.",
+            did="DPP changed nothing.",
+            remedy="Name one that `dpp migrate status` says is applied.",
+        )
+    return [name for name in applied if name > last]
 
 
 async def status(
@@ -126,9 +219,9 @@ async def status(
 async def known(connection: Connection, *, directory: Path | None = None) -> SchemaState:
     """Tell how the database's schema stands to the one this release was written for."""
     applied, files = await _applied(connection), _files(directory or _directory())
-    if unknown := applied - files:
+    if unknown := {name for name in applied - files if not name.endswith(PRE)}:
         return Ahead(tuple(sorted(unknown)))
-    if missing := files - applied:
+    if missing := {name for name in files - applied if not name.endswith(POST)}:
         return Behind(tuple(sorted(missing))) if applied else Empty()
     return Current()
 

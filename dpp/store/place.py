@@ -16,6 +16,8 @@ from dpp.faults import StoreUnavailable, told
 from dpp.store import migrate, roles
 from dpp.store.connections import CONNECT_S, Address, Connection
 from dpp.store.migrate import Ahead, Behind, Current, Empty, SchemaState
+from dpp.store.poolers import Pooler, find_pooler
+from dpp.store.refusal import StartRefused
 
 T = TypeVar("T")
 
@@ -31,13 +33,8 @@ class Place:
     audit: Address
 
 
-class SchemaRefused(Exception):  # a refusal to start, with a remedy
+class SchemaRefused(StartRefused):
     """The schema is not the one this release knows."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what, self.remedy = what, remedy
-        self.did = "DPP did not start, and changed nothing."
 
 
 def embedded_place(host: str) -> Place:
@@ -51,10 +48,10 @@ def embedded_place(host: str) -> Place:
     )
 
 
-def external_place(url: str, migrations_url: str | None, *, prepared: bool) -> Place:
-    """Return the place behind the operator's URLs; `prepared`: see `Address`."""
-    app = Address({"dsn": url}, prepared=prepared)
-    return Place(app, Address({"dsn": migrations_url or url}, prepared=False), app)
+def external_place(url: str, migrations_url: str | None, pooler: Pooler) -> Place:
+    """Return the place behind the operator's URLs; `pooler`: what stands before `url`."""
+    app = Address({"dsn": url}, pooler)
+    return Place(app, Address({"dsn": migrations_url or url}), app)
 
 
 async def ping(dsn: str) -> None:
@@ -76,14 +73,15 @@ async def ping(dsn: str) -> None:
         raise StoreUnavailable(message) from error
 
 
-async def keeps_session(url: str) -> bool:
-    """Say whether this URL leads to the server itself: behind a pooler the process ids differ."""
-    connection = await asyncpg.connect(url, timeout=CONNECT_S, statement_cache_size=0)
-    try:
-        backend = await connection.fetchval("select pg_backend_pid()")
-        return bool(backend == connection.get_server_pid())
-    finally:
-        await connection.close()
+async def assert_keeps_session(address: Address) -> None:
+    """Raise where migrations would go through a pooler in transaction mode."""
+    if await find_pooler(address.keywords) is Pooler.TRANSACTION:
+        raise StartRefused(
+            "Migrations need a session of their own, and a pooler in transaction mode stands "
+            "between.",
+            "Set database.migrations_url to the server itself, or to its pooler in session mode.",
+            did="DPP changed nothing.",
+        )
 
 
 async def prepare_embedded(host: str) -> Place:

@@ -70,6 +70,7 @@ def sort_out(pid_file: str, servers: Sequence[Server]) -> Leftovers:
 
 async def end_leftovers(data: Path, child: Account, logger: FilteringBoundLogger) -> None:
     """Return when nothing runs on `data` and no pid file says that something does."""
+    await trio.to_thread.run_sync(refuse_displaced, data, child)
     servers = await trio.to_thread.run_sync(find_servers, data, child)
     pid_file = _read(data / "postmaster.pid")
     _refuse_single_user(pid_file, servers, data)
@@ -83,6 +84,41 @@ async def end_leftovers(data: Path, child: Account, logger: FilteringBoundLogger
         await _end(rest, END, child, data)
     with suppress(FileNotFoundError):
         (data / "postmaster.pid").unlink()
+
+
+def refuse_displaced(data: Path, child: Account) -> None:
+    """Raise `DataDirError` where a server was started on this path and works in another directory.
+
+    Its data was moved away under it. Most files it names from where it is, and goes on there; but
+    `pg_control` it writes by the path of its start, so into whatever lies there now: a database
+    that was restored to this path would be lost with its next checkpoint.
+    """
+    pids = find_displaced(data, child)
+    if pids:
+        raise DataDirError(
+            f"PostgreSQL processes {pids} were started on {data}, whose files were moved away "
+            "since: they would write into what is there now.",
+            did="DPP touched nothing.",
+            remedy=f"End them: kill -QUIT {' '.join(map(str, pids))}. What they had committed stays"
+            " where it was moved to.",
+        )
+
+
+def find_displaced(data: Path, child: Account) -> list[int]:
+    """Return the postmasters that were told this directory and work in another one."""
+    place = data.stat() if data.exists() else None
+    told = f"\0-D\0{data}\0".encode()
+    found = []
+    with _seeing_as(child):
+        for entry in PROC.iterdir():
+            with suppress(OSError):  # gone meanwhile, or not ours to look at
+                if not entry.name.isdigit() or told not in (entry / "cmdline").read_bytes():
+                    continue
+                program = (entry / "exe").readlink().name.removesuffix(" (deleted)")
+                here = place is not None and os.path.samestat((entry / "cwd").stat(), place)
+                if program == "postgres" and not here:
+                    found.append(int(entry.name))
+    return sorted(found)
 
 
 def find_servers(data: Path, child: Account) -> list[Server]:

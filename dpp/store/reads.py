@@ -12,8 +12,18 @@ from dpp.receipts import Bought, Receipt, Resolution, Unresolved, receipt_of
 from dpp.runs import ErrorCode, Failure, Progress, Run, Status
 from dpp.store.connections import Connection
 from dpp.store.queries import Query, Row, queries
+from dpp.store.transactions import NoPrimary
 from dpp.usage import DAYS, DAYS_MAX, Usage, UsageDay
 from dpp.watches import Watch
+
+
+async def ping(connection: Connection) -> None:
+    """Raise unless this is a primary: one that was demoted goes on answering, out of date."""
+    row = await queries.ping.fetch_one(connection)
+    assert row is not None
+    if row["read_only"]:
+        message = "transactions are read-only"
+        raise NoPrimary(message)
 
 
 async def get_run(connection: Connection, tenant_id: str, run_id: UUID) -> Run | None:
@@ -95,6 +105,13 @@ async def get_receipt(
     if not row["is_live"]:
         raise neither(run_id)
     return Unresolved(Status.PROCESSING if row["is_leased"] else Status.QUEUED)
+
+
+async def is_closed(connection: Connection, tenant_id: str, seq: int) -> bool:
+    """Say whether the closing entry covers this place of the ledger."""
+    row = await queries.is_closed.fetch_one(connection, tenant_id=tenant_id, seq=seq)
+    assert row is not None
+    return bool(row["closed"])
 
 
 async def is_pruned(connection: Connection, tenant_id: str, run_id: UUID) -> bool:

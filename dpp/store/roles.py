@@ -68,7 +68,13 @@ async def assert_durable(connection: Connection) -> None:
 
 async def ensure_roles(superuser: Connection) -> None:
     """Make dpp_owner, dpp_app and dpp_audit with their limits, where they are not so already."""
-    await superuser.execute(_sql("roles"))
+    for statement in await missing(superuser):
+        await superuser.execute(statement)
+
+
+async def missing(connection: Connection, what: str = "roles") -> list[str]:
+    """Return the statements that `roles` lack, or `rights` in the connection's database, if any."""
+    return [row["statement"] for row in await connection.fetch(_sql(what))]
 
 
 async def ensure_database(superuser: Connection) -> None:

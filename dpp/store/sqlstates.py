@@ -17,6 +17,7 @@ class Fault(StrEnum):
 
     AGAIN = "again"  # not committed: the whole transaction may be tried again at once, a few times
     RECONNECT = "reconnect"  # not committed, the connection is gone: try again on another
+    DEMOTED = "demoted"  # not committed, and this server is no primary any more: nor are its others
     UNKNOWN = (
         "unknown"  # COMMIT was handed over and not answered: ask again under the same identity
     )
@@ -36,7 +37,7 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
     "08003": Fault.RECONNECT,
     "08006": Fault.RECONNECT,
     "08007": Fault.RECONNECT,
-    "25006": Fault.RECONNECT,  # read-only: this is no primary any more
+    "25006": Fault.DEMOTED,  # read-only: this is no primary any more
     "25P03": Fault.RECONNECT,  # idle_in_transaction_session_timeout
     "25P04": Fault.RECONNECT,  # transaction_timeout
     "40003": Fault.RECONNECT,
@@ -65,6 +66,8 @@ BY_SQLSTATE: Final[dict[str, Fault]] = {
 UNKNOWN_AT_COMMIT: Final = frozenset(
     {"08000", "08003", "08006", "08007", "40003", "57014", "57P01", "57P02", "25P04", "08P01"}
 )
+# A prepared statement that is not there, or is there already: kept on another server process.
+LOST_STATEMENTS: Final = frozenset({"26000", "42P05"})
 # A migration beside this node changed a type that a connection remembers: a fresh one does not.
 OUTDATED: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 BY_CLASS: Final = {"42": Fault.BROKEN, "XX": Fault.TORN}  # schema, grants; corruption
@@ -78,6 +81,8 @@ def classify(error: BaseException) -> Fault:
         return by_sqlstate(error.sqlstate or "")
     if isinstance(error, asyncpg.InterfaceError):
         return Fault.RECONNECT if is_closed(error) else Fault.BUG
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return Fault.AWAY  # there is no primary just now
     if isinstance(error, asyncpg.InternalClientError):
         return Fault.RECONNECT  # the protocol out of step after a lost connection
     if isinstance(error, (OSError, TimeoutError)):

@@ -5,12 +5,15 @@ after a lost answer under the same run ids, the books show the earlier rows and 
 same runs.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dpp import admission
 from dpp.admission import Account, Admission, Books, Busy, Created, Earlier, Submission, Terms
 from dpp.egress import origin
+from dpp.metrics import reserved_micros_total, runs_submitted_total
+from dpp.modes import InForce, Mode
 from dpp.money import Micros
 from dpp.plans import WINDOW_S, Plans
 from dpp.spending import Allowance, Spending
@@ -78,6 +81,7 @@ async def read_books(
                 row, "key_ids", "allowance_ids", "spend_limits", "useds"
             )
         },
+        in_force=InForce(Mode(rows[0]["mode"] or Mode.NORMAL), rows[0]["mode_left_s"]),
     )
 
 
@@ -147,3 +151,7 @@ async def write_created(
     )
     assert counts is not None
     assert counts["submissions"] == counts["live"] == counts["budgeted"] == len(pairs), dict(counts)
+    # To be shown: what is counted here and fails to commit counts too.
+    for pack_type, created in Counter(s.pack_type for s, _ in pairs).items():
+        runs_submitted_total.labels(pack_type).inc(created)
+    reserved_micros_total.inc(sum(s.max_cost for s, _ in pairs))

@@ -32,6 +32,10 @@ class NotCommitted(Exception):  # a definite no
     """COMMIT was never sent, or the server refused it for a reason that may pass."""
 
 
+class NoPrimary(Exception):  # a definite no
+    """The server only reads: it is no primary any more, and nothing that it says may be used."""
+
+
 class CommitRefused(Exception):  # the server's word, not ours
     """COMMIT was answered by ROLLBACK, or there was nothing to commit: a bug of ours.
 

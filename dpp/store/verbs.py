@@ -7,6 +7,7 @@ from attrs import frozen
 
 from dpp.admission import Terms
 from dpp.plans import Plans
+from dpp.retention import Keeping
 from dpp.store.desk import Desk
 
 
@@ -16,12 +17,13 @@ class Limits:
 
     attempts_max: int
     terms: Terms
+    keeping: Keeping
 
 
 class Verbs:
-    """Every method runs on the bridge; `plans` is swapped whole."""
+    """Every method runs on the bridge; `plans` and `limits` are swapped whole."""
 
     def __init__(self, desk: Desk, limits: Limits) -> None:
         self.plans: Plans = {}
         self._desk = desk
-        self._limits = limits
+        self.limits = limits

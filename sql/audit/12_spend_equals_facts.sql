@@ -1,10 +1,25 @@
 -- a budget row counts as spent, on the day of its last reserve and in that day's month, what their reserves came to, less
--- what their endings returned
-with counted as materialized (
-  select s.tenant_id, s.budget_day, max(s.seq) as seq, sum(s.max_cost - coalesce(e.returned, 0)) as spend
+-- what their endings returned; what the closing entry covers, as that has it
+with moved as (
+  select s.tenant_id, s.budget_day, s.seq, s.max_cost as spend
     from submissions s
-    left join endings e on e.tenant_id = s.tenant_id and e.run_id = s.run_id
-   group by s.tenant_id, s.budget_day
+    left join closings c on c.tenant_id = s.tenant_id
+   where s.seq > coalesce(c.seq, 0)
+   union all
+  select s.tenant_id, s.budget_day, null, -e.returned
+    from endings e
+    join submissions s on s.tenant_id = e.tenant_id and s.run_id = e.run_id
+    left join closings c on c.tenant_id = e.tenant_id
+   where e.seq > coalesce(c.seq, 0)
+   union all
+  select tenant_id, spend_day, spend_seq, day_spend from closings where spend_seq > 0
+   union all                                   -- the days of its month but the last, as one: no budget row has that for its day
+  select tenant_id, date_trunc('month', spend_day)::date, null, month_spend - day_spend
+    from closings
+   where extract(day from spend_day) > 1
+),
+counted as materialized (
+  select tenant_id, budget_day, max(seq) as seq, sum(spend) as spend from moved group by tenant_id, budget_day
 ),
 folded as (
   select b.tenant_id, b.spend_day, b.day_spend, b.month_spend, coalesce(last.budget_day, '1970-01-01') as last_day,
@@ -13,6 +28,7 @@ folded as (
     from budgets b
     left join (select distinct on (tenant_id) tenant_id, budget_day
                  from counted
+                where seq is not null
                 order by tenant_id, seq desc) as last on last.tenant_id = b.tenant_id
     left join counted c on c.tenant_id = b.tenant_id
    group by b.tenant_id, b.spend_day, b.day_spend, b.month_spend, last.budget_day

@@ -16,8 +16,24 @@ create function dpp.now() returns timestamptz language sql stable parallel safe
 create function dpp.first_id(moment timestamptz) returns uuid language sql immutable parallel safe
   return (lpad(to_hex(case when moment < '1970-01-01T00:00:00Z' then 0 else (extract(epoch from moment) * 1000)::bigint end), 12, '0') || repeat('0', 20))::uuid;
 
+-- Facts stay as they are. Past retention they may leave, by dpp.prune alone, which turns dpp.pruning on while it runs: then
+-- an update can do no more than take a body away, whatever it says.
 create function dpp.refuse_change() returns trigger language plpgsql as $$
 begin
+  if current_setting('dpp.pruning', true) = 'on' then
+    if tg_op = 'DELETE' then
+      return old;
+    elsif tg_op = 'UPDATE' and tg_table_name = 'submissions' then
+      new := old;
+      new.inputs := null;
+      return new;
+    elsif tg_op = 'UPDATE' and tg_table_name = 'endings' then
+      new := old;
+      new.result := null;
+      new.result_key := null;
+      return new;
+    end if;
+  end if;
   raise exception 'dpp: % is append-only; a correction is a new transfer', tg_table_name
     using errcode = 'restrict_violation';
 end $$;
@@ -91,8 +107,36 @@ create index api_keys_of_tenant on api_keys (tenant_id);
 create table nodes (                           -- outlives its leases; never asked whether a node lives
   node_id text not null,
   last_heartbeat timestamptz not null,
-  drained_at timestamptz,
-  constraint nodes_pk primary key (node_id));
+  drained_at timestamptz,                      -- its last tenure ended in order
+  reported_at timestamptz,                     -- what it says of itself, for operators to look at
+  version text,
+  runs int,
+  concurrency int,
+  loops jsonb,                                 -- seconds since each of its loops last did its work
+  drain_asked_at timestamptz,                  -- null = it may claim
+  drain_operator text,
+  drain_reason text,
+  constraint nodes_pk primary key (node_id),
+  constraint nodes_drain check ((drain_asked_at is null) = (drain_operator is null)
+                                and (drain_asked_at is null) = (drain_reason is null))
+) with (fillfactor = 50);
+
+create table modes (                           -- what operators asked of all nodes; the last is in force until it expires
+  n bigint not null generated always as identity,
+  change_id uuid not null,
+  mode text not null,
+  reason text not null,
+  operator text not null,
+  set_at timestamptz not null,
+  expires_at timestamptz,
+  constraint modes_pk primary key (n),
+  constraint modes_change unique (change_id),
+  constraint modes_mode check (mode in ('normal', 'no-submit', 'drain')));
+
+create view mode_in_force as                   -- no row where nobody ever asked for one: normal
+  select case when expires_at <= dpp.now() then 'normal' else mode end as mode,
+         extract(epoch from expires_at - dpp.now())::float8 as left_s
+    from modes order by n desc limit 1;
 
 create table node_leases (                     -- one row a tenure; alive = lease_until > dpp.now(); ended by delete alone
   lease_id uuid not null,
@@ -122,7 +166,7 @@ create table submissions (                     -- append-only: the reserve, the 
   trace_id text not null,
   idempotency_key text not null,
   fingerprint bytea not null,
-  inputs bytea not null,
+  inputs bytea,                                -- null = past retention, as its result
   inputs_sha256 bytea not null,
   budget_day date not null,                    -- the UTC day whose spend it counts to
   allowance_id text,
@@ -233,9 +277,53 @@ create table spent_keys (                      -- keys that outlive their pruned
   idempotency_key text not null,
   run_id uuid not null,
   fingerprint bytea not null,
+  ended_at timestamptz not null,               -- of its run: keys are kept so long from then on
   pruned_at timestamptz not null,
   constraint spent_keys_pk primary key (tenant_id, idempotency_key),
   constraint spent_keys_run unique (run_id));
+
+create index spent_keys_old on spent_keys (ended_at);
+
+-- A tenant's closing entry: what its facts up to a place add up to. Those may leave; the fold is this and the facts behind
+-- it. What has left is counted too, so that closing = what is left of those facts + what has gone.
+create table closings (
+  tenant_id text not null,
+  seq bigint not null default 0,               -- of the last fact that it covers
+  deposited bigint not null default 0,
+  held bigint not null default 0,
+  spent bigint not null default 0,
+  unresolved bigint not null default 0,        -- reserves less resolutions
+  spend_seq bigint not null default 0,         -- the last reserve's place, its day, and what that and its month spend
+  spend_day date not null default '1970-01-01',
+  day_spend bigint not null default 0,
+  month_spend bigint not null default 0,
+  closed_at timestamptz not null,
+  bodies_seq bigint not null default 0,        -- up to here the bodies of ended runs have gone; this and below: dpp.prune alone
+  gone bigint not null default 0,
+  gone_deposited bigint not null default 0,
+  gone_held bigint not null default 0,         -- 0, but of runs whose ending did not resolve their reserve
+  gone_spent bigint not null default 0,
+  constraint closings_pk primary key (tenant_id),
+  constraint closings_tenant foreign key (tenant_id) references tenants,
+  constraint closings_gone check (gone between 0 and seq),
+  constraint closings_parts check (spend_seq <= seq)  -- sums may be below 0: contradictions may have been accepted
+) with (fillfactor = 50);
+
+create table closed_days (                     -- what ended up to the closing entry, by its day, as usage_days
+  tenant_id text not null,
+  day date not null,
+  runs bigint not null,
+  completed bigint not null,
+  failed bigint not null,
+  cost bigint not null,
+  reserved bigint not null,
+  constraint closed_days_pk primary key (tenant_id, day));
+
+create table closed_allowances (               -- what an allowance had used at the closing entry
+  tenant_id text not null,
+  allowance_id text not null,
+  used bigint not null,
+  constraint closed_allowances_pk primary key (tenant_id, allowance_id));
 
 create table webhooks (                        -- endpoints of tenants; a deleted one stays for its deliveries
   webhook_id uuid not null,
@@ -319,6 +407,133 @@ create trigger endings_no_truncate before truncate on endings for each statement
 create trigger transfers_append_only before update or delete on transfers for each row execute function dpp.refuse_change();
 create trigger transfers_no_truncate before truncate on transfers for each statement execute function dpp.refuse_change();
 
+-- Retention is the one way that facts leave. Each of these is asked for one tenant and a bounded batch, by whoever may
+-- write to the books; none takes a run that has not ended, nor a fact behind the closing entry, nor anything younger than
+-- a day. The caller holds the tenant's budget row.
+
+-- Runs that ended so many days ago, with their keys kept in spent_keys, and transfers that old (0 = they stay). A refund
+-- leaves no earlier than its run; a run no earlier than the closing entry covers its refunds, its result is served no more
+-- and its webhooks are told; what a finding is open of stays, and so does all of a frozen tenant.
+create function dpp.prune(whose text, run_days int, transfer_days int, most int, out runs int, out moves int)
+  language plpgsql security definer set search_path = dpp, pg_temp as $$
+declare
+  closed closings%rowtype;
+  kept int;
+  resolved int;
+  held_gone bigint;
+  cost_gone bigint;
+  deposits_gone bigint;
+  refunds_gone bigint;
+begin
+  if run_days < 1 or transfer_days < 0 then
+    raise exception 'dpp: nothing younger than a day is pruned' using errcode = 'restrict_violation';
+  end if;
+  select * into closed from closings where tenant_id = whose for no key update;
+  runs := 0;
+  moves := 0;
+  if exists (select from tenants where tenant_id = whose and frozen_at is not null) then
+    return;
+  end if;
+  perform set_config('dpp.pruning', 'on', true);
+  with ended as materialized (
+    select e.run_id, e.finished_at
+      from endings e
+      join submissions s on s.tenant_id = e.tenant_id and s.run_id = e.run_id
+     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.now() - run_days * interval '1 day'
+       and e.finished_at + s.result_days * interval '1 day' <= dpp.now()
+       and not exists (select from webhook_deliveries d where d.run_id = e.run_id and d.status = 'pending')
+       and e.run_id::text not in (select f.subject from findings f where f.resolved_at is null)
+       and not exists (select from transfers t where t.run_id = e.run_id and t.kind = 'refund' and t.seq > closed.seq)
+     order by e.seq
+     limit most
+  ),
+  reserves as (
+    delete from submissions s where s.tenant_id = whose and s.run_id = any(array(select run_id from ended))
+    returning s.run_id, s.idempotency_key, s.fingerprint, s.max_cost
+  ),
+  keys as (
+    insert into spent_keys (tenant_id, idempotency_key, run_id, fingerprint, ended_at, pruned_at)
+    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.now()
+      from reserves r join ended on ended.run_id = r.run_id
+    returning run_id
+  ),
+  resolutions as (
+    delete from endings e where e.tenant_id = whose and e.run_id = any(array(select run_id from ended))
+    returning e.cost, e.returned
+  ),
+  told as (delete from run_events where run_id = any(array(select run_id from ended))),
+  delivered as (delete from webhook_deliveries where run_id = any(array(select run_id from ended)))
+  select (select count(*) from reserves), (select count(*) from keys), (select count(*) from resolutions),
+         (select coalesce(sum(cost), 0) from resolutions),
+         (select coalesce(sum(max_cost), 0) from reserves) - (select coalesce(sum(cost + returned), 0) from resolutions)
+    into runs, kept, resolved, cost_gone, held_gone;
+  if kept <> runs or resolved <> runs then
+    raise exception 'dpp: of % runs % keys and % endings', runs, kept, resolved using errcode = 'restrict_violation';
+  end if;
+  with old as materialized (
+    select t.seq from transfers t
+     where transfer_days > 0 and t.tenant_id = whose and t.seq <= closed.seq
+       and t.created_at < dpp.now() - transfer_days * interval '1 day'
+       and not exists (select from submissions s where s.tenant_id = whose and s.run_id = t.run_id)
+     order by t.seq
+     limit most
+  ),
+  gone as (
+    delete from transfers t where t.tenant_id = whose and t.seq = any(array(select seq from old))
+    returning t.kind, t.amount
+  )
+  select count(*), coalesce(sum(case kind when 'refund' then 0 when 'withdraw' then -amount else amount end), 0),
+         coalesce(sum(amount) filter (where kind = 'refund'), 0)
+    into moves, deposits_gone, refunds_gone from gone;
+  update closings
+     set gone = closings.gone + 2 * runs + moves, gone_deposited = closings.gone_deposited + deposits_gone,
+         gone_held = closings.gone_held + held_gone,
+         gone_spent = closings.gone_spent + cost_gone - refunds_gone
+   where tenant_id = whose;
+  perform set_config('dpp.pruning', '', true);
+end $$;
+
+-- The inputs and the result of runs whose result is served no more, in the order that they ended in: the first that is
+-- still served stops it. Returns how many were looked at that may go.
+create function dpp.prune_bodies(whose text, most int) returns int
+  language plpgsql security definer set search_path = dpp, pg_temp as $$
+declare
+  done bigint;
+  until_seq bigint;
+  run_ids uuid[];
+begin
+  select bodies_seq into done from closings where tenant_id = whose for no key update;
+  with page as materialized (
+    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.now() as over
+      from (select run_id, seq, finished_at from endings where tenant_id = whose and seq > done order by seq limit most) as e
+      join submissions s on s.tenant_id = whose and s.run_id = e.run_id
+  ),
+  served as (select coalesce(min(seq), 9223372036854775807) as seq from page where not over)
+  select max(page.seq), coalesce(array_agg(page.run_id), '{}') into until_seq, run_ids
+    from page cross join served where page.seq < served.seq;
+  perform set_config('dpp.pruning', 'on', true);
+  update endings set result = null, result_key = null
+   where run_id = any(run_ids) and num_nonnulls(result, result_key) > 0;
+  update submissions set inputs = null where tenant_id = whose and run_id = any(run_ids) and inputs is not null;
+  perform set_config('dpp.pruning', '', true);
+  update closings set bodies_seq = until_seq where tenant_id = whose and until_seq is not null;
+  return cardinality(run_ids);
+end $$;
+
+-- Keys whose run ended so many days ago and has left: from then on they may name a run again. Returns how many.
+create function dpp.forget_keys(days int, most int) returns int
+  language sql security definer set search_path = dpp, pg_temp as $$
+  with old as materialized (
+    select tenant_id, idempotency_key from spent_keys
+     where ended_at < dpp.now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
+  ),
+  gone as (
+    delete from spent_keys k using old where k.tenant_id = old.tenant_id and k.idempotency_key = old.idempotency_key
+    returning 1
+  )
+  select count(*)::int from gone;
+$$;
+
 create view ledger as                          -- the books as one list; seq has no gap per tenant over all three
   select tenant_id, seq, 'reserve' as kind, max_cost as amount, null::bigint as cost, null::bigint as returned,
          run_id, null::text as reference, null::text as reason, created_at
@@ -343,15 +558,21 @@ create view runs as                            -- one statement, one snapshot: a
     left join live_runs l on l.run_id = s.run_id
     left join endings e on e.run_id = s.run_id;
 
+revoke execute on function dpp.prune, dpp.prune_bodies, dpp.forget_keys from public;
+
 do $$
 begin
   if exists (select from pg_roles where rolname = 'dpp_app') then
     grant usage on schema dpp to dpp_app;
+    grant execute on function dpp.prune, dpp.prune_bodies, dpp.forget_keys to dpp_app;
     grant select on all tables in schema dpp to dpp_app;
     grant insert on submissions, endings, transfers, tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs,
-      usage_days, run_events, findings, stores, allowances, webhooks, webhook_deliveries to dpp_app;
+      usage_days, run_events, findings, stores, allowances, webhooks, webhook_deliveries, modes, closed_days, closed_allowances to dpp_app;
+    grant insert (tenant_id, closed_at) on closings to dpp_app;
+    grant update (seq, deposited, held, spent, unresolved, spend_seq, spend_day, day_spend, month_spend, closed_at)
+      on closings to dpp_app;
     grant update on tenants, tenant_turns, budgets, api_keys, nodes, node_leases, live_runs, usage_days, findings, allowances,
-      webhooks, webhook_deliveries to dpp_app;
+      webhooks, webhook_deliveries, closed_days, closed_allowances to dpp_app;
     grant delete on node_leases, live_runs to dpp_app;
   end if;
   if exists (select from pg_roles where rolname = 'dpp_audit') then

@@ -1,7 +1,9 @@
 -- Claims due deliveries, a few of each endpoint: hidden for :hold_s, so that nobody else sends them meanwhile, and that
 -- they come again where their node dies. Endpoint by endpoint after :after, by a loose scan: however much waits for one
 -- that is slow or down, the others have their turn. Rows that somebody holds are passed over; nothing is waited for.
--- :rooms of the endpoints :busy_ids, which have something on their way; all others have :per_endpoint.
+-- :rooms of the endpoints :busy_ids, which have something on their way; all others have :per_endpoint. Of all endpoints
+-- of a tenant together no more than :tenant_rooms of :busy_tenants, all others have :per_tenant: what is locked past that
+-- is left as it was.
 -- What can never be sent ends here, its :over said: its endpoint is disabled or gone, or none of its attempts was ever
 -- heard of again.
 with recursive ends as (
@@ -20,37 +22,54 @@ with recursive ends as (
     from ends
    where ends.webhook_id is not null
 ),
-due as materialized (
-  select head.*
+endpoints as materialized ( -- in their order, however many of them are busy: the planner may lose it in a join
+  select ends.webhook_id,
+         w.webhook_id is null or w.deleted_at is not null or w.disabled_at is not null as is_off,
+         coalesce(busy.room, :per_endpoint::int) as room,
+         coalesce(held.room, :per_tenant::int) as tenant_room
     from ends
+    left join webhooks w on w.webhook_id = ends.webhook_id
     left join unnest(:busy_ids::uuid[], :rooms::int[]) as busy (webhook_id, room) on busy.webhook_id = ends.webhook_id
+    left join unnest(:busy_tenants::text[], :tenant_rooms::int[]) as held (tenant_id, room)
+      on held.tenant_id = w.tenant_id
+   where ends.webhook_id is not null
+   order by ends.webhook_id
+),
+heads as materialized (
+  select head.*, e.tenant_room
+    from endpoints e
    cross join lateral (
-      select d.delivery_id, d.webhook_id, d.attempts
+      select d.delivery_id, d.webhook_id, d.tenant_id, d.attempts, d.next_at
         from webhook_deliveries d
-       where d.webhook_id = ends.webhook_id
+       where d.webhook_id = e.webhook_id
          and d.status = 'pending'
          and d.next_at <= dpp.now()
-         and exists (select from webhooks w
-                      where w.webhook_id = ends.webhook_id and w.deleted_at is null and w.disabled_at is null)
        order by d.next_at
-       limit coalesce(busy.room, :per_endpoint::int)
+       limit least(e.room, e.tenant_room)
          for no key update of d skip locked) as head
+   where not e.is_off
    limit :limit::int
+),
+due as materialized (
+  select ranked.delivery_id, ranked.webhook_id, ranked.attempts
+    from (select heads.*,
+                 row_number() over (partition by heads.tenant_id order by heads.webhook_id, heads.next_at) as nth
+            from heads) as ranked
+   where ranked.nth <= ranked.tenant_room
 ),
 dead as materialized ( -- beside the others, and never in their places
   select head.*
-    from ends
+    from endpoints e
    cross join lateral (
       select d.delivery_id, d.webhook_id, d.attempts
         from webhook_deliveries d
-       where d.webhook_id = ends.webhook_id
+       where d.webhook_id = e.webhook_id
          and d.status = 'pending'
          and d.next_at <= dpp.now()
-         and not exists (select from webhooks w
-                          where w.webhook_id = ends.webhook_id and w.deleted_at is null and w.disabled_at is null)
        order by d.next_at
        limit :limit::int
          for no key update of d skip locked) as head
+   where e.is_off
    limit :limit::int
 ),
 judged as materialized (

@@ -1,41 +1,62 @@
--- Second statement of a claim: now that the turns are ours, look again that the lease lives, count exactly, and stamp at
--- most :limit due runs.
--- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant.
+-- Second statement of a claim: now that the turns are ours, look again that the lease lives, count exactly, and stamp due
+-- runs, of each tenant at most its share.
+-- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant. Each
+-- :aged_s of waiting makes up for one priority: a look at the heads of the ten says how many places each of them has.
 -- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
 -- planner may read the whole queue through the partial index.
 with room as materialized (
   select w.tenant_id, w.n,
-         case when w.cap is null then :per_tenant::bigint
-              else least(:per_tenant::bigint,
+         case when w.cap is null then w.share::bigint
+              else least(w.share::bigint,
                          w.cap - (select count(*) from live_runs r
                                    where r.lease_id is not null and r.tenant_id = w.tenant_id
                                      and r.quarantined_at is null))
          end as free
-    from unnest(:tenant_ids::text[], :caps::int[]) with ordinality as w (tenant_id, cap, n)
+    from unnest(:tenant_ids::text[], :caps::int[], :shares::int[]) with ordinality as w (tenant_id, cap, share, n)
    where exists (select from node_leases where lease_id = :lease_id and lease_until > dpp.now())
 ),
-due as materialized (
-  select one.run_id
+head as materialized (
+  select room.tenant_id, first.priority, first.low, count(*) as places
     from room
    cross join lateral (
-      select head.run_id
-        from generate_series(0, 9) as p (priority)
+      select p.priority, p.low
+        from (select q.priority::smallint as priority,
+                     coalesce((:lows::timestamptz[])[(room.n - 1) * 10 + q.priority + 1], '-infinity') as low
+                from generate_series(0, 9) as q (priority)) as p
        cross join lateral (
-          select r.run_id
+          select r.available_at
             from live_runs r
            where r.tenant_id = room.tenant_id
              and r.lease_id is null
-             and r.priority = p.priority::smallint
+             and r.priority = p.priority
              and r.available_at <= dpp.now()
-             and r.available_at >= coalesce((:lows::timestamptz[])[(room.n - 1) * 10 + p.priority + 1], '-infinity')
+             and r.available_at >= p.low
              and r.quarantined_at is null
              and (r.expires_at > dpp.now() or r.lease_epoch > 0)
              and r.pack_type = any(:packs::text[])
            order by r.available_at
-           limit greatest(room.free, 0)
-             for no key update skip locked) as head
-       limit greatest(room.free, 0)) as one
-   limit :limit::int
+           limit greatest(room.free, 0)) as r
+       order by r.available_at + p.priority * :aged_s::int * interval '1 second'
+       limit greatest(room.free, 0)) as first
+   group by room.tenant_id, first.priority, first.low
+),
+due as materialized (
+  select one.run_id
+    from head
+   cross join lateral (
+      select r.run_id
+        from live_runs r
+       where r.tenant_id = head.tenant_id
+         and r.lease_id is null
+         and r.priority = head.priority
+         and r.available_at <= dpp.now()
+         and r.available_at >= head.low
+         and r.quarantined_at is null
+         and (r.expires_at > dpp.now() or r.lease_epoch > 0)
+         and r.pack_type = any(:packs::text[])
+       order by r.available_at
+       limit head.places
+         for no key update skip locked) as one
 ),
 claimed as (
   update live_runs r

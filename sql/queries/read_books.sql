@@ -50,6 +50,7 @@ select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at
        array(select k.key_id from api_keys k
               where k.key_id = any(:key_ids::text[]) and k.tenant_id = t.tenant_id
                 and (k.revoked_at is not null or k.expires_at <= dpp.now())) as dead_keys,
+       (select mode from mode_in_force) as mode, (select left_s from mode_in_force) as mode_left_s,
        dpp.now() as now
   from tenants t
   left join earlier on earlier.tenant_id = t.tenant_id

@@ -1,6 +1,7 @@
 -- Last of every ending, whoever ends: the live row goes, the ending comes, budget, usage and webhook deliveries follow. The fence stands in
--- the WHERE of the row that is deleted (lease null = a run that was QUEUED); only what was deleted is inserted, and the
--- primary key of endings stands behind it. The caller asserts that the counts equal the number of items.
+-- the WHERE of the row that is deleted (lease null = a run that was QUEUED), with the reserve that it resolves: a live row
+-- that nobody submitted, or of another amount, moves no money. Only what was deleted is inserted, and the primary key of
+-- endings stands behind it. The caller asserts that the counts equal the number of items.
 with item as materialized (
   select *
     from unnest(:run_ids::uuid[], :lease_ids::uuid[], :lease_epochs::bigint[], :seqs::bigint[], :statuses::text[],
@@ -11,8 +12,11 @@ with item as materialized (
 ),
 gone as (
   delete from live_runs r
-   using item i
+   using item i, submissions s
    where r.run_id = i.run_id
+     and s.tenant_id = r.tenant_id
+     and s.run_id = r.run_id
+     and s.max_cost = r.max_cost
      and r.lease_epoch = i.lease_epoch
      and r.lease_id is not distinct from i.lease_id
      and r.quarantined_at is null

@@ -14,7 +14,8 @@ from dpp.actors import auditor as module
 from dpp.actors.auditor import ANEW_S, FACTS_MAX, FACTS_MIN, PAGE_S, Auditor, auditor
 from dpp.actors.supervisor import supervise
 from dpp.admission import TenantFrozen
-from dpp.faults import StoreUnavailable
+from dpp.faults import PageBroken, StoreUnavailable
+from dpp.live import Live
 from tests.actors.world import PLANS, World, asked
 from tests.fake_faults import Fault
 from tests.fake_store import FakeStore
@@ -163,7 +164,7 @@ async def test_an_outage_forgets_nothing(autojump_clock: MockClock) -> None:
     work = Auditor(store)
 
     async with trio.open_nursery() as nursery:
-        run = lambda: auditor(work, interval_s=INTERVAL_S)  # noqa: E731
+        run = lambda: auditor(work, interval=Live(INTERVAL_S))  # noqa: E731
         nursery.start_soon(supervise, "auditor", run)
         await trio.sleep(INTERVAL_S)
         with store.faults.outage():
@@ -174,6 +175,25 @@ async def test_an_outage_forgets_nothing(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
     assert marks["acme"].seq == 4
+    assert {one.invariant[:2] for one in await store.list_findings()} == {"01", "02"}
+
+
+async def test_a_page_that_the_server_cannot_read_ends_no_node(autojump_clock: MockClock) -> None:
+    """Nothing but the audit reads those facts; runs go on, and a person is told."""
+    store, ended = await books(), list[BaseException]()
+    work = Auditor(store)
+    for nth in range(1, 10):  # more than an actor may crash
+        store.faults.fail("audit_page", Fault(PageBroken("a torn page")), nth=nth)
+
+    async with trio.open_nursery() as nursery:
+        run = lambda: auditor(work, interval=Live(1.0))  # noqa: E731
+        nursery.start_soon(supervise, "auditor", run, ended.append)
+        await trio.sleep(20)
+        store.rows.budgets["acme"].held += 1
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+
+    assert ended == []
     assert {one.invariant[:2] for one in await store.list_findings()} == {"01", "02"}
 
 

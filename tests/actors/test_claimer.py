@@ -11,11 +11,12 @@ from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dpp.actors.attempts import Attempt
-from dpp.actors.claimer import POLL_S_MAX, claimer
+from dpp.actors.claimer import POLL_S_MAX, RUNS, claimer
 from dpp.actors.tenure import Tenure
 from dpp.claims import Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.leases import LeaseGone, NodeLease
+from dpp.live import Live
 from dpp.settlement import Completed, End
 from tests.actors.world import PLANS, World, asked
 from tests.fake_faults import Fault
@@ -88,7 +89,7 @@ async def claiming(
                 runs,
                 world.stopping.draining,
                 packs=("echo",),
-                concurrency=concurrency,
+                concurrency=Live(concurrency),
             )
 
     async with trio.open_nursery() as runs:
@@ -159,8 +160,7 @@ async def test_ten_runs_of_each_of_ten_tenants(autojump_clock: MockClock) -> Non
         hall.world.rounds.wake.ring()
         await wait_all_tasks_blocked()
 
-        first = hall.store.claims[0]
-        assert (len(first.turns), first.per_tenant, first.limit) == (10, 10, 100)
+        assert [turn.share for turn in hall.store.claims[0].turns] == [10] * 10
         served = {attempt.claimed.tenant_id for attempt in hall.started[:200]}
         assert served == set(tenants)
         assert len(hall.started) == 450
@@ -172,7 +172,8 @@ async def test_a_tenant_that_is_alone_may_fill_the_claim(autojump_clock: MockClo
         hall.world.rounds.queued("acme")
         await wait_all_tasks_blocked()
 
-        assert (hall.store.claims[0].per_tenant, len(hall.started)) == (100, 100)
+        (turn,) = hall.store.claims[0].turns
+        assert (turn.share, len(hall.started)) == (100, 100)
         assert hall.claims() == 2  # and one that found nothing more
 
 
@@ -412,3 +413,53 @@ async def test_nothing_is_claimed_for_a_draining_node(autojump_clock: MockClock)
 
     assert trio.current_time() == 0
     assert hall.started == []
+
+
+# what other nodes are told
+
+
+async def test_others_are_told_of_runs_that_this_node_has_no_place_for(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[str] = []
+    async with claiming(concurrency=2) as hall:
+        hall.world.rounds.tell = told.append
+        await hall.submit(runs=2)
+        hall.world.rounds.queued("acme")
+        await trio.sleep(0.1)
+        assert len(hall.started) == 2
+        told.clear()
+        await hall.submit()
+        hall.world.rounds.queued("acme")
+
+    assert told == ["acme"]
+
+
+async def test_others_are_told_where_a_claim_brought_all_that_it_asked_for(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[str] = []
+    async with claiming("busy", "quiet") as hall:
+        hall.world.rounds.tell = told.append
+        await hall.submit("busy", runs=RUNS + 1)
+        await hall.submit("quiet")
+        hall.world.rounds.queued("quiet")
+        hall.world.rounds.queued("busy")
+        await trio.sleep(0.1)
+
+    assert {*told} == {"busy"}
+
+
+async def test_what_another_node_tells_is_claimed_and_not_told_on(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[str] = []
+    async with claiming() as hall:
+        hall.world.rounds.tell = told.append
+        await trio.sleep(0.7)
+        await hall.submit()
+        hall.world.rounds.heard("acme")
+        await trio.sleep(0.01)
+        assert len(hall.started) == 1
+
+    assert told == []

@@ -15,7 +15,14 @@ from trio.testing import MockClock
 
 from dpp import failpoints, metrics
 from dpp.actors import courier as module
-from dpp.actors.courier import HOLD_S, IDLE_S, IN_FLIGHT_MAX, PER_ENDPOINT, Courier
+from dpp.actors.courier import (
+    HOLD_S,
+    IDLE_S,
+    IN_FLIGHT_MAX,
+    PER_ENDPOINT,
+    PER_TENANT,
+    Courier,
+)
 from dpp.actors.supervisor import supervise
 from dpp.faults import StoreUnavailable
 from dpp.outgoing.sender import SEND_S, Answered, Outcome, Unanswered
@@ -23,9 +30,11 @@ from dpp.webhooks import (
     ATTEMPTS_MAX,
     BREAKER_FAILURES,
     BREAKER_S,
+    ENDPOINTS_MAX,
     JITTER,
     RETRY_S,
     RUN_EVENTS,
+    SLOW_S,
     Delivery,
     NewWebhook,
     Webhook,
@@ -67,6 +76,7 @@ class Scene:
     sent: list[Sent] = field(factory=list)
     answers: dict[str, list[Outcome]] = field(factory=dict)  # by URL; else 204
     takes_s: float = 0.05
+    slow: dict[str, float] = field(factory=dict)  # by URL; else takes_s
     on_their_way: dict[str, int] = field(factory=dict)
     most: dict[str, int] = field(factory=dict)
 
@@ -79,7 +89,7 @@ class Scene:
         self.on_their_way[url] = self.on_their_way.get(url, 0) + 1
         self.most[url] = max(self.most.get(url, 0), self.on_their_way[url])
         try:
-            await trio.sleep(self.takes_s)
+            await trio.sleep(self.slow.get(url, self.takes_s))
         finally:
             self.on_their_way[url] -= 1
         answers = self.answers.get(url, [])
@@ -97,12 +107,21 @@ class Scene:
         assert isinstance(made, Webhook)
         return made
 
-    async def events(self, count: int = 1) -> None:
+    async def events(self, count: int = 1, tenant_id: str = "acme") -> None:
         """Have runs end."""
-        batch = [asked() for _ in range(count)]
+        batch = [asked(tenant_id) for _ in range(count)]
         await self.store.submit_runs(batch, wait=True)
         for one in batch:
-            await self.store.cancel_run("acme", one.run_id)
+            await self.store.cancel_run(tenant_id, one.run_id)
+
+    async def tenant(self, name: str, endpoints: int) -> list[str]:
+        """Make a tenant with so many endpoints; returns their URLs."""
+        if name != "acme":
+            await World(self.store).tenant(name)
+        urls = [f"https://{n}.{name}.example.com/" for n in range(endpoints)]
+        for url in urls:
+            await self.endpoint(url, name)
+        return urls
 
     def rows(self) -> list[DeliveryRow]:
         return [*self.store.rows.mail.deliveries.values()]
@@ -326,12 +345,13 @@ async def test_a_receiver_meets_only_so_many_at_once_and_so_does_the_node(
     autojump_clock: MockClock,
 ) -> None:
     async with delivering() as one:
-        urls = [f"https://{n}.example.com/" for n in range(20)]
-        for url in urls:
-            await one.endpoint(url)
-        one.takes_s = 5.0
+        names = [f"tenant-{n}" for n in range(IN_FLIGHT_MAX // PER_TENANT)]
+        for name in names:
+            await one.tenant(name, 6)  # with one more than has room
+        one.takes_s = 4.0
 
-        await one.events(30)
+        for name in names:
+            await one.events(30, name)
         most = 0
         while "pending" in one.statuses():
             await trio.sleep(0.5)
@@ -339,7 +359,68 @@ async def test_a_receiver_meets_only_so_many_at_once_and_so_does_the_node(
 
         assert set(one.most.values()) == {PER_ENDPOINT}
         assert most == IN_FLIGHT_MAX
-        assert len(one.sent) == 600
+        assert len(one.sent) == len(names) * 6 * 30
+
+
+async def test_a_tenant_whose_endpoints_all_hang_leaves_places_to_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with delivering() as one:
+        hanging = await one.tenant("acme", ENDPOINTS_MAX)
+        (healthy,) = await one.tenant("other", 1)
+        for url in hanging:
+            one.slow[url], one.answers[url] = SEND_S, [Unanswered("timeout")]
+
+        await one.events(30)
+        await trio.sleep(SOON_S)
+        assert sum(one.on_their_way.values()) == PER_TENANT
+        await one.events(30, "other")
+        await trio.sleep(SOON_S)
+
+        assert sum(one.on_their_way.get(url, 0) for url in hanging) == PER_TENANT
+        assert len([sent for sent in one.sent if sent.url == healthy]) == 30
+
+
+async def test_of_a_tenant_at_its_bound_every_endpoint_has_its_turn(
+    autojump_clock: MockClock,
+) -> None:
+    async with delivering() as one:
+        urls = await one.tenant("acme", ENDPOINTS_MAX)
+        one.takes_s = 1.0
+
+        await one.events(30)
+        while len(one.sent) < ENDPOINTS_MAX * PER_ENDPOINT:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+
+        assert {sent.url for sent in one.sent} == set(urls)
+
+
+async def test_one_that_is_slow_and_works_has_its_events_one_by_one_and_each_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """It loses no attempt and waits for no breaker; when it is quick again it has as many again."""
+    async with delivering() as one:
+        await one.endpoint()
+        one.slow[URL] = SLOW_S + 1
+        await one.events(PER_ENDPOINT)
+        await trio.sleep(SOON_S)
+        assert one.on_their_way == {URL: PER_ENDPOINT}  # nobody knows it yet
+        await one.at_rest()
+        one.most.clear()
+
+        await one.events(8)
+        began_at = trio.current_time()
+        await one.at_rest()
+
+        assert one.most == {URL: 1}
+        assert trio.current_time() - began_at <= 8 * (one.slow[URL] + IDLE_S)
+        assert [(row.status, row.attempts) for row in one.rows()] == [("delivered", 1)] * (
+            PER_ENDPOINT + 8
+        )
+        one.slow.clear()
+        await one.events(PER_ENDPOINT + 1)
+        await one.at_rest()
+        assert one.most == {URL: PER_ENDPOINT}
 
 
 async def test_more_endpoints_than_places_all_have_their_turn(
@@ -348,17 +429,12 @@ async def test_more_endpoints_than_places_all_have_their_turn(
     """Twice as many slow ones as there are places: whoever had a turn lets the next ones go."""
     async with delivering() as one:
         count = 2 * IN_FLIGHT_MAX // PER_ENDPOINT
-        for n in range(count // 20):
-            name = f"tenant-{n}"
-            await World(one.store).tenant(name)
-            for m in range(20):
-                await one.endpoint(f"https://{n}-{m}.example.com/", name)
+        names = [f"tenant-{n}" for n in range(2 * IN_FLIGHT_MAX // PER_TENANT)]
+        for name in names:
+            await one.tenant(name, count // len(names))
         one.takes_s = SEND_S
-        for n in range(count // 20):
-            batch = [asked(f"tenant-{n}") for _ in range(20)]
-            await one.store.submit_runs(batch, wait=True)
-            for each in batch:
-                await one.store.cancel_run(f"tenant-{n}", each.run_id)
+        for name in names:
+            await one.events(20, name)
 
         await trio.sleep(2.5 * SEND_S)
 

@@ -59,6 +59,7 @@ def claimed(timebox_s: int = TIMEBOX_S) -> Claimed:
         attempt=1,
         trace_id="trace",
         created_at=NOON,
+        weight=1,
     )
 
 

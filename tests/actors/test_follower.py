@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dpp.actors import attempts as attempts_module
 from dpp.actors import follower as module
+from dpp.actors import watchboard
 from dpp.actors.attempts import Attempt
 from dpp.chronicles import LATE, Bookmark, Happening
 from dpp.claims import Claim, Claimed, Turn
@@ -18,9 +19,10 @@ from dpp.leases import NodeLease
 from dpp.money import Micros
 from dpp.runs import Run, Status
 from dpp.settlement import Completed, End
-from dpp.watches import Watch
-from tests.actors.world import World, asked
+from dpp.watches import Changes, RunEvent, Watch
+from tests.actors.world import PLANS, World, asked
 from tests.fake_faults import Fault
+from tests.fake_store import FakeStore
 
 
 async def executing(world: World, runs: int = 1) -> list[Attempt]:
@@ -29,10 +31,8 @@ async def executing(world: World, runs: int = 1) -> list[Attempt]:
     await world.store.submit_runs([asked() for _ in range(runs)], wait=True)
     lease = NodeLease(uuid4(), world.node_id)
     await world.store.take_lease(lease, lease_s=3000, hand_back=())
-    turns = (Turn("acme"),)
-    claimed = await world.store.claim_runs(
-        Claim(lease=lease, turns=turns, per_tenant=runs, limit=runs, packs=("echo",))
-    )
+    turns = (Turn("acme", runs),)
+    claimed = await world.store.claim_runs(Claim(lease=lease, turns=turns, packs=("echo",)))
     assert isinstance(claimed, list)
     attempts = [Attempt.of(one, trio.current_time()) for one in claimed]
     for attempt in attempts:
@@ -151,6 +151,42 @@ async def test_one_question_is_asked_at_a_time(autojump_clock: MockClock) -> Non
             world.board.hint(attempt.fence.run_id)
             await trio.sleep(0.1)
         assert questions(world) == 1
+
+
+class Weary(FakeStore):
+    """Takes a second for five slices of watches, and gives up those that would take longer."""
+
+    async def follow(
+        self, executing: Sequence[UUID], watching: Sequence[Watch], events: Sequence[RunEvent]
+    ) -> Changes:
+        needs_s = len(watching) / (5 * watchboard.SLICE)
+        await trio.sleep(min(1.0, needs_s))
+        if needs_s > 1:
+            raise StoreUnavailable("canceling statement due to statement timeout")
+        return await super().follow(executing, watching, events)
+
+
+async def test_more_watches_than_a_question_bears_keep_nobody_waiting_for_all_of_them(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(Weary(PLANS))
+    (attempt,) = await executing(world)
+    watch, answers = Watch("acme", attempt.fence.run_id), list[Run | None]()
+
+    async def wait() -> None:
+        answers.append(await world.board.wait_terminal(watch, Status.PROCESSING))
+
+    for _ in range(watchboard.WATCHED_MAX - 1):
+        assert world.board.join(Watch("acme", uuid4()), Bookmark()) is not None
+    async with following(world) as nursery:
+        nursery.start_soon(wait)
+        await trio.sleep(10.1)
+        assert answers == []
+        await end(world, attempt.claimed)
+        world.board.ended(attempt.fence.run_id)
+        await trio.sleep(0.45)  # the slice that is being asked for, and the next
+
+    assert answers == [world.run(attempt.fence.run_id)]
 
 
 async def test_events_go_out_under_the_fence_of_their_attempt(autojump_clock: MockClock) -> None:

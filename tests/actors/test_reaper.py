@@ -15,6 +15,7 @@ from dpp.actors.reaper import Calm, Passing, step
 from dpp.actors.supervisor import supervise
 from dpp.claims import Claim, Seen, Turn
 from dpp.leases import Lapse, NodeLease
+from dpp.live import Live, Pace
 from dpp.runs import ErrorCode, Status
 from tests.actors.world import INTERVAL_S, LEASE_S, PLANS, World, asked
 from tests.fake_audit import audit
@@ -35,7 +36,7 @@ class Scene:
 
     @property
     def reaping(self) -> Passing:
-        return Passing(self.store, PAGE, LEASE_S, Refusals(), list)
+        return Passing(self.store, Live(Pace(5.0, PAGE)), LEASE_S, Refusals(), list)
 
     async def claimed(self, runs: int = 1, *, lease_s: float = LEASE_S) -> list[UUID]:
         """Submit runs and claim them for a node that will not be heard of again."""
@@ -43,9 +44,7 @@ class Scene:
         await self.store.submit_runs(batch, wait=True)
         lease = NodeLease(uuid4(), "gone")
         await self.store.take_lease(lease, lease_s=lease_s, hand_back=())
-        claim = Claim(
-            lease=lease, turns=(Turn("acme"),), per_tenant=runs, limit=runs, packs=("echo",)
-        )
+        claim = Claim(lease=lease, turns=(Turn("acme", runs),), packs=("echo",))
         await self.store.claim_runs(claim)
         return [submission.run_id for submission in batch]
 
@@ -209,8 +208,8 @@ async def test_what_cannot_be_taken_keeps_nobody_waiting(autojump_clock: MockClo
         await one.store.submit_runs(free, wait=True)
         lease = NodeLease(uuid4(), "gone")
         await one.store.take_lease(lease, lease_s=1, hand_back=())
-        turns = (Turn("held"), Turn("acme"))
-        claim = Claim(lease=lease, turns=turns, per_tenant=99, limit=99, packs=("echo",))
+        turns = (Turn("held", 99), Turn("acme", 99))
+        claim = Claim(lease=lease, turns=turns, packs=("echo",))
         await one.store.claim_runs(claim)
         one.store.rows.leases.clear()
         one.store.faults.hold("held")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpp.actors.ring import PAUSE_MAX_S, REFRESH_S, Ring
-from dpp.claims import Claimed
+from dpp.claims import Claimed, shares
 from dpp.leases import Fence
 from dpp.money import Micros
 
@@ -18,6 +19,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = 7
+RUNS = 100  # of a claim
 
 
 def new_ring(*tenants: str) -> Ring:
@@ -28,10 +30,10 @@ def new_ring(*tenants: str) -> Ring:
 
 
 def names(ring: Ring, n: int) -> list[str]:
-    return [turn.tenant_id for turn in ring.next(n).turns]
+    return [turn.tenant_id for turn in ring.next(n, RUNS).turns]
 
 
-def run_of(tenant_id: str, second: int = 0, priority: int = 5) -> Claimed:
+def run_of(tenant_id: str, second: int = 0, priority: int = 5, weight: int = 1) -> Claimed:
     return Claimed(
         fence=Fence(uuid4(), uuid4(), 1),
         tenant_id=tenant_id,
@@ -45,13 +47,14 @@ def run_of(tenant_id: str, second: int = 0, priority: int = 5) -> Claimed:
         attempt=1,
         trace_id="",
         created_at=NOON,
+        weight=weight,
     )
 
 
-def claim(ring: Ring, n: int, per_tenant: int, runs: Sequence[Claimed]) -> list[str]:
+def claim(ring: Ring, n: int, share: int, runs: Sequence[Claimed]) -> list[str]:
     """Go one round: what is asked for is found in `runs`."""
-    asked = ring.next(n)
-    ring.claimed(asked, per_tenant, runs)
+    asked = ring.next(n, n * share)
+    ring.claimed(asked, runs)
     return [turn.tenant_id for turn in asked.turns]
 
 
@@ -77,12 +80,49 @@ def test_who_had_less_than_was_asked_for_is_dropped() -> None:
 
 def test_who_was_added_meanwhile_stays() -> None:
     ring = new_ring("a")
-    asked = ring.next(1)
+    asked = ring.next(1, 1)
     ring.add("a")
 
-    ring.claimed(asked, 10, [])
+    ring.claimed(asked, [])
 
     assert names(ring, 10) == ["a"]
+
+
+def test_a_share_is_by_weight_once_a_run_has_told_it() -> None:
+    ring = new_ring("heavy", "light")
+    before = ring.next(2, RUNS)
+    ring.claimed(before, [run_of("heavy", weight=3)] * 50 + [run_of("light")] * 50)
+
+    after = ring.next(2, RUNS)
+
+    assert [turn.share for turn in before.turns] == [50, 50]
+    assert {turn.tenant_id: turn.share for turn in after.turns} == {"heavy": 75, "light": 25}
+
+
+def test_a_weight_that_changed_is_learned_anew_and_one_that_left_is_forgotten() -> None:
+    ring = new_ring("a", "b")
+    for weight in (9, 1):
+        asked = ring.next(2, RUNS)
+        found = [run_of("a", weight=weight)] * 90 + [run_of("b", weight=9)]
+        ring.claimed(asked, found)  # of b there was less: it is dropped
+        ring.add("b")
+
+    assert [turn.share for turn in ring.next(2, RUNS).turns] == [50, 50]
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=10), st.integers(0, 100))
+def test_shares_come_to_the_whole_one_each_at_least_and_follow_the_weights(
+    weights: list[int], more: int
+) -> None:
+    runs = len(weights) + more
+
+    parts = shares(weights, runs)
+
+    assert sum(parts) == runs
+    assert min(parts) >= 1
+    ranked = sorted(zip(weights, parts, strict=True))
+    for (_, less), (_, most) in pairwise(ranked):
+        assert less <= most + 1
 
 
 def test_adding_again_keeps_the_place() -> None:
@@ -97,7 +137,7 @@ def test_a_bound_is_the_lowest_of_the_last_claim_for_each_priority() -> None:
     ring = new_ring("a")
     claim(ring, 1, 3, [run_of("a", 9), run_of("a", 4), run_of("a", 7, priority=0)])
 
-    (turn,) = ring.next(1).turns
+    (turn,) = ring.next(1, 1).turns
 
     expected: list[datetime | None] = [None] * 10
     expected[5], expected[0] = START + timedelta(seconds=4), START + timedelta(seconds=7)
@@ -111,7 +151,7 @@ def test_bounds_outlive_being_dropped() -> None:
 
     ring.add("a")
 
-    assert ring.next(1).turns[0].lows[5] == START + timedelta(seconds=4)
+    assert ring.next(1, 1).turns[0].lows[5] == START + timedelta(seconds=4)
 
 
 def test_a_refresh_forgets_bounds_once() -> None:
@@ -119,9 +159,9 @@ def test_a_refresh_forgets_bounds_once() -> None:
     claim(ring, 1, 1, [run_of("a", 4)])
 
     ring.refreshed(["a"], now=10.0)
-    without = ring.next(1)
-    ring.claimed(without, 1, [run_of("a", 2)])
-    after = ring.next(1)
+    without = ring.next(1, 1)
+    ring.claimed(without, [run_of("a", 2)])
+    after = ring.next(1, 1)
 
     assert (without.turns[0].lows, without.unbounded) == ((), True)
     assert (after.turns[0].lows[5], after.unbounded) == (START + timedelta(seconds=2), False)
@@ -131,7 +171,7 @@ def test_a_new_tenant_is_not_what_a_refresh_costs() -> None:
     ring = new_ring("a")
     ring.refreshed(["a"], now=0.0)
 
-    assert not ring.next(1).unbounded
+    assert not ring.next(1, 1).unbounded
 
 
 def test_a_refresh_is_due_at_the_start_then_at_most_once_a_second() -> None:
@@ -214,13 +254,13 @@ def test_nobody_waits_for_more_than_one_round_of_the_others(
         for i in range(min(noisy, len(queues))):
             queued[f"t{i}"] += 5
             ring.add(f"t{i}")
-        asked = ring.next(n)
+        asked = ring.next(n, 3 * n)
         found: list[Claimed] = []
         for turn in asked.turns:
-            take = min(queued[turn.tenant_id], 3)
+            take = min(queued[turn.tenant_id], turn.share)
             queued[turn.tenant_id] -= take
             found += [run_of(turn.tenant_id)] * take
-        ring.claimed(asked, 3, found)
+        ring.claimed(asked, found)
         served = {turn.tenant_id for turn in asked.turns}
         for tenant_id, left in queued.items():
             waited[tenant_id] = waited[tenant_id] + 1 if left and tenant_id not in served else 0

@@ -72,9 +72,7 @@ async def claim(world: World, runs: int, *tenants: str) -> list[Claimed]:
     claimed = await world.store.claim_runs(
         Claim(
             lease=lease,
-            turns=tuple(Turn(tenant_id) for tenant_id in tenants),
-            per_tenant=runs,
-            limit=runs * len(tenants),
+            turns=tuple(Turn(tenant_id, runs) for tenant_id in tenants),
             packs=("echo",),
         )
     )

@@ -6,15 +6,18 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from dpp.actors.supervisor import supervise
 from dpp.actors.tenure import END_S, LeaseLapsed, Tenure, tenure
 from dpp.claims import Claim, Claimed, Seen, Turn
 from dpp.faults import StoreUnavailable
+from dpp.findings import Resolved
 from dpp.leases import NodeLease
 from dpp.packs.ctx import Ctx
+from dpp.resolutions import Accept, Resolving
 from dpp.runs import Status
 from tests.actors.world import DRAIN_S, HEARTBEAT_S, LEASE_S, PLANS, World, asked
 from tests.fake_audit import audit
@@ -313,7 +316,7 @@ async def claim_one(world: World, here: Tenure) -> Claimed:
     await world.tenant()
     await world.store.submit_runs([asked()], wait=True)
     claimed = await world.store.claim_runs(
-        Claim(lease=here.lease, turns=(Turn("acme"),), per_tenant=1, limit=1, packs=("echo",))
+        Claim(lease=here.lease, turns=(Turn("acme", 1),), packs=("echo",))
     )
     assert isinstance(claimed, list)
     return claimed[0]
@@ -535,6 +538,32 @@ async def test_a_ghost_that_the_database_refuses_ends_no_healthy_run(
 
         assert "hand_back_runs" in store.faults.calls
         assert (node.work.cut_at, len(node.work.began_at)) == ([], 1)
+
+
+async def test_a_ghost_that_nobody_submitted_is_handed_back_once_and_set_aside(
+    autojump_clock: MockClock,
+) -> None:
+    """Waiting again it would be stamped again, and returned by no claim, for ever."""
+    async with working() as node:
+        store = node.world.store
+        like = store.rows.live[node.run_id]
+        stray = evolve(like, run_id=uuid4(), lease_id=None, deadline=None, started_at=None)
+        stray.lease_epoch = 0
+        store.rows.live[stray.run_id] = stray
+        node.world.rounds.queued("acme")
+
+        with capture_logs() as lines:
+            await trio.sleep(10 * HEARTBEAT_S)
+
+        assert (stray.quarantined, stray.lease_epoch) == (True, 1)
+        told = [one for one in lines if one["event"] == "ghosts handed back"]
+        assert len(told) == store.faults.calls.count("hand_back_runs") == 1
+        (finding,) = await store.list_findings()
+        asked_for = Resolving(
+            finding_id=finding.finding_id, remedy=Accept(), operator="ops", reason="nobody's"
+        )
+        assert isinstance(await store.resolve_finding(asked_for), Resolved)
+        assert stray.run_id not in store.rows.live
 
 
 async def test_what_is_known_by_the_second_renewal_is_no_ghost(autojump_clock: MockClock) -> None:

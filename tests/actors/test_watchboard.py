@@ -393,3 +393,88 @@ async def test_a_prompt_question_is_about_what_was_heard_of_alone(
     assert nothing == ([], [])
     assert whole[0] == [executed, heard_of]
     assert {watch.run_id for watch in whole[1]} == {run.run_id, other.run_id}
+
+
+def many(board: Watchboard, runs: int) -> list[UUID]:
+    """Stream so many runs."""
+    run_ids = [uuid4() for _ in range(runs)]
+    for run_id in run_ids:
+        assert board.join(Watch("acme", run_id), Bookmark()) is not None
+    return run_ids
+
+
+def test_many_watches_are_asked_for_in_slices_each_once_a_round() -> None:
+    board = new_board()
+    run_ids = many(board, 2 * watchboard.SLICE + 10)
+
+    slices = [board.question(whole=whole)[1] for whole in (True, False, True, False)]
+
+    assert [len(one) for one in slices] == [watchboard.SLICE, watchboard.SLICE, 10, 0]
+    assert [watch.run_id for one in slices for watch in one] == run_ids
+
+
+async def test_next_slice_is_wanted_at_once_and_nothing_after_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    board = new_board()
+    many(board, 2 * watchboard.SLICE)
+
+    board.question()
+    after_first = await board.wake.wait(0)
+    board.question(whole=False)
+    after_last = await board.wake.wait(0)
+
+    assert (after_first, after_last) == (True, False)
+
+
+def test_run_that_is_heard_of_comes_with_the_next_slice_and_once() -> None:
+    board = new_board()
+    run_ids = many(board, 3 * watchboard.SLICE)
+    last, first = run_ids[-1], run_ids[0]
+
+    board.question()
+    board.hint(last)
+    board.hint(first)
+    _, second = board.question(whole=False)
+
+    asked_for = [watch.run_id for watch in second]
+    assert {*asked_for[:2]} == {first, last}
+    assert len(asked_for) == len({*asked_for}) == watchboard.SLICE
+
+
+def test_more_news_than_a_slice_holds_is_asked_for_by_the_next() -> None:
+    board = new_board()
+    run_ids = many(board, watchboard.SLICE + 5)
+    for run_id in run_ids:
+        board.hint(run_id)
+
+    slices = [board.question(whole=False)[1] for _ in range(3)]
+
+    assert [len(one) for one in slices] == [watchboard.SLICE, 5, 0]
+    assert {watch.run_id for one in slices for watch in one} == {*run_ids}
+
+
+def test_watch_that_ends_within_a_round_is_not_asked_for() -> None:
+    board = new_board()
+    many(board, watchboard.SLICE)
+    stream = board.join(Watch("acme", uuid4()), Bookmark())
+    assert stream is not None
+
+    board.question()
+    stream.leave()
+
+    assert board.question(whole=False) == ([], [])
+
+
+def test_news_of_this_node_is_told_to_the_others_and_what_they_tell_is_not() -> None:
+    told: list[UUID] = []
+    here, ended, asked, heard = (uuid4() for _ in range(4))
+    board = Watchboard(lambda run_id: run_id == here, told.append)
+
+    board.ended(ended)
+    board.hint(asked)
+    board.heard(heard)
+    board.heard(here)
+
+    assert told == [ended, asked]
+    assert board.question([here], whole=False) == ([here], [])

@@ -29,6 +29,7 @@ from dpp.actors.tenure import Standing, work
 from dpp.actors.watchboard import Watchboard
 from dpp.admission import Admission, Created, Submission
 from dpp.fingerprints import canonical
+from dpp.live import Live, Pace
 from dpp.money import Micros
 from dpp.packs.ctx import Ctx
 from dpp.packs.echo import ECHO
@@ -118,7 +119,7 @@ class World:
         self.reconciling = Reconciler(
             store=self.line,
             blobs=self.blobs,
-            scan_limit=100,
+            pace=Live(Pace(self.interval_s, 100)),
             lease_s=self.lease_s,
             store_wait_s=self.store_wait_s,
         )
@@ -192,7 +193,7 @@ class World:
             self.rounds,
             perform,
             packs=registry.pack_types,
-            concurrency=self.concurrency,
+            concurrency=Live(self.concurrency),
         )
         await work(
             self.line,
@@ -213,13 +214,12 @@ class World:
             self.calm,
             self.reaping,
             self.rounds.taken_back,
-            interval_s=self.interval_s,
-            scan_limit=100,
+            pace=Live(Pace(self.interval_s, 100)),
             lease_s=self.lease_s,
         )
 
     async def reconcile(self) -> None:
-        await reconciler(self.reconciling, interval_s=self.interval_s)
+        await reconciler(self.reconciling)
 
     async def follow(self) -> None:
         await follower(self.line, self.attempts, self.board, self.stopping.draining)

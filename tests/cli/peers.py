@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,9 @@ def closed_url() -> str:
 
 
 @contextmanager
-def peer(answers: Sequence[Says | Callable[[Asked], Says]]) -> Iterator[Peer]:
+def peer(
+    answers: Sequence[Says | Callable[[Asked], Says]], tls: ssl.SSLContext | None = None
+) -> Iterator[Peer]:
     """Serve these answers; one may be made from the request."""
     asked: list[Asked] = []
 
@@ -86,10 +89,13 @@ def peer(answers: Sequence[Says | Callable[[Asked], Says]]) -> Iterator[Peer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if tls is None else "https"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Peer(f"http://127.0.0.1:{server.server_port}", asked)
+        yield Peer(f"{scheme}://127.0.0.1:{server.server_port}", asked)
     finally:
         server.shutdown()
         thread.join()

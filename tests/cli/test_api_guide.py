@@ -1,4 +1,4 @@
-"""docs/api.md, step by step: each command runs on a node, each answer is as it is shown."""
+"""docs/api.md and docs/keys.md, step by step: each command runs, each answer is as it is shown."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from dpp.http.problems import TYPES
 from dpp.http.routes import ROUTES
 from tests.node_process import NodeProcess, new_name
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDE, KEYS = DOCS / "api.md", DOCS / "keys.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMED = ("run_id", "key_id", "webhook_id", "next_cursor")  # what a reader copies as $RUN_ID, …
 BASH = ["bash", "-c"]
 
 
-def blocks() -> list[tuple[str, str]]:
-    """Return language and text of each block of the guide."""
-    return [(found[1], found[2]) for found in BLOCK.finditer(GUIDE.read_text("utf-8"))]
+def blocks(page: Path = GUIDE) -> list[tuple[str, str]]:
+    """Return language and text of each block of a page."""
+    return [(found[1], found[2]) for found in BLOCK.finditer(page.read_text("utf-8"))]
 
 
-def steps() -> list[tuple[str, str, str]]:
+def steps(page: Path) -> list[tuple[str, str, str]]:
     """Return each command with what is shown below it: language and text."""
     told: list[tuple[str, str, str]] = []
-    for language, text in blocks():
+    for language, text in blocks(page):
         if text.startswith("$ "):
             commands = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
             told += [(command.strip(), "", "") for command in commands]
@@ -48,6 +49,21 @@ class Reader:
         self.url, self.place = node.url, place
         self.known: dict[str, str] = {"DPP_API_KEY": key}
         self.functions = ""
+
+    def follow(self, page: Path) -> int:
+        """Type each command of a page and compare; returns how many answers were as shown."""
+        answers = 0
+        for command, language, shown in steps(page):
+            said = self.type(command)
+            if language == "json":
+                assert_like(json.loads(said), json.loads(shown), command)
+            elif language == "text":
+                lines = [line.strip() for line in said.splitlines()]
+                assert [line for line in shown.splitlines() if line not in lines] == [], command
+            else:
+                assert "/problems/" not in said, (command, said)
+            answers += bool(language)
+        return answers
 
     def type(self, command: str) -> str:
         """Run a command; returns what it prints."""
@@ -100,19 +116,8 @@ def test_each_command_works_and_answers_as_it_is_shown(
         pytest.skip("needs curl: apt-get install curl")
     reader = Reader(served_node, served_node.tenant(new_name(), plan="basic"), tmp_path)
 
-    answers = 0
-    for command, language, shown in steps():
-        said = reader.type(command)
-        if language == "json":
-            assert_like(json.loads(said), json.loads(shown), command)
-        elif language == "text":
-            lines = [line.strip() for line in said.splitlines()]
-            assert [line for line in shown.splitlines() if line not in lines] == [], command
-        else:
-            assert "/problems/" not in said, (command, said)
-        answers += bool(language)
-
-    assert answers > 20
+    assert reader.follow(GUIDE) > 20
+    assert reader.follow(KEYS) == 2  # with the function and the key of the guide
 
 
 def test_the_receiver_of_the_guide_takes_an_event_and_no_other(tmp_path: Path) -> None:

@@ -222,19 +222,3 @@ def test_the_tables_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert max(len(line) for line in lines) <= COLUMNS
     assert all(any(offer in line for line in lines) for offer in widest)
-
-
-@pytest.mark.parametrize(
-    ("started_as", "shown"),
-    [
-        ("/opt/dpp/bin/dpp", "/opt/dpp/bin/dpp"),
-        (".venv/bin/dpp", f"{Path.cwd()}/.venv/bin/dpp"),
-        ("/opt/dpp/__main__.py", f"{sys.executable} -m dpp"),
-    ],
-)
-def test_a_program_is_shown_as_it_can_be_started_again(
-    monkeypatch: pytest.MonkeyPatch, started_as: str, shown: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", [started_as, "demo"])
-
-    assert showing.program() == shown

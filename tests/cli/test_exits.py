@@ -17,6 +17,7 @@ from dpp.cli.exits import Exit
 from dpp.cli.main import cli
 from dpp.cli.troubles import explain
 from dpp.datadir import DataDirError
+from dpp.resources import sql_dir
 from dpp.version import VERSION
 from tests.cli.conftest import Dpp
 from tests.cli.peers import Says, peer
@@ -192,8 +193,11 @@ def test_json_after_two_dashes_is_an_argument_like_any_other(dpp: Dpp) -> None:
 @pytest.mark.parametrize("arguments", [("--json", "version"), ("version", "--json")])
 def test_json_may_stand_before_and_after_the_command(dpp: Dpp, arguments: tuple[str, ...]) -> None:
     ended = dpp(*arguments)
+    schema = dpp("version", "--schema")
 
-    assert (ended.status, ended.document, ended.err) == (Exit.GOOD, {"version": VERSION}, "")
+    said = {"version": VERSION, "schema": schema.out.strip()}
+    assert (ended.status, ended.document, ended.err) == (Exit.GOOD, said, "")
+    assert (sql_dir() / "migrations" / f"{said['schema']}.sql").exists()
 
 
 def test_every_command_takes_json_config_and_data_dir() -> None:

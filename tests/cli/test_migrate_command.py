@@ -50,7 +50,7 @@ def test_beside_a_running_node_one_may_look_but_not_go_back(
     down = dpp("migrate", "down", "--json")
 
     assert (status.status, status.out.splitlines()[-1]) == (Exit.GOOD, "schema: current")
-    assert up.document == {"applied": []}
+    assert up.document == {"applied": [], "waiting": [], "nodes": []}
     assert check.out == "the catalog is what the migrations make\n"
     assert (down.status, down.document["error"]["code"]) == (Exit.NEGATIVE, "node-running")
 

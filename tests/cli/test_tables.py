@@ -116,6 +116,19 @@ def test_no_id_is_broken_and_no_line_is_longer_than_80(capsys: pytest.CaptureFix
     assert lines[5].split() == ["Ab3dEf6hIj9l", "active", "2026-01-01T00:00:00Z"]
 
 
+def test_a_list_of_keys_says_who_made_each(capsys: pytest.CaptureFixture[str]) -> None:
+    made = {"Ab3dEf6hIj9l": "alice", "Zz3dEf6hIj9l": "rotation:Ab3dEf6hIj9l", "old": None}
+    keys = [{"key_id": key_id, "created_by": name} for key_id, name in made.items()]
+
+    show_keys(Output(), keys)
+
+    head, *rows = capsys.readouterr().out.splitlines()
+    place = head.index("created_by")
+    assert [row[place:].split("  ")[0].strip() for row in rows] == [
+        *("alice", "rotation:Ab3dEf6hIj9l", "")
+    ]
+
+
 @pytest.mark.usefixtures("_narrow")
 def test_an_id_wider_than_the_terminal_is_still_whole(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(("id", "note"), [("i" * 100, "some words")], ids=("id",))

@@ -14,6 +14,7 @@ from dpp.client import (
     BudgetExceeded,
     ClientError,
     Misconfigured,
+    QuotaExceeded,
     Submission,
     TransportError,
     Unauthorized,
@@ -31,8 +32,8 @@ def answered(item: dict[str, Any]) -> dict[str, Any]:
     return {"status": 201, "run": {**RUN, "run_id": key, "idempotency_key": key}, "replayed": False}
 
 
-def refused(status: int, name: str) -> dict[str, Any]:
-    return {"status": status, "problem": json.loads(problem(status, name=name).body)}
+def refused(status: int, name: str, **members: Any) -> dict[str, Any]:
+    return {"status": status, "problem": json.loads(problem(status, name=name, **members).body)}
 
 
 def sent(asked: Asked) -> list[dict[str, Any]]:
@@ -193,6 +194,38 @@ def test_items_without_room_keep_saying_so_once_the_tries_are_used_up(ask: Ask) 
 
     assert [type(item.error) for item in items] == [Unavailable] * 2
     assert len(server.asked) == 8
+
+
+def test_items_without_room_are_asked_again_when_the_last_of_them_may_come() -> None:
+    pauses: list[float] = []
+
+    def first(asked: Asked) -> Says:
+        items = [refused(503, "temporary-reduced-capacity", retry_after_s=n) for n in (0, 1)]
+        return Says(200, json.dumps({"items": items}))
+
+    with peer([first, all_bought]) as server:
+        items = in_threads(
+            server.url,
+            lambda client: client.submit_batch([echo(), echo()]),
+            on_retry=lambda _error, pause_s: pauses.append(pause_s),
+        )
+
+    assert [item.run is not None for item in items] == [True, True]
+    assert [pause_s >= 1 for pause_s in pauses] == [True]
+
+
+def test_items_that_a_rate_refuses_say_when_to_come_back(ask: Ask) -> None:
+    def first(asked: Asked) -> Says:
+        late = refused(429, "quota-exceeded", retry_after_s=42)
+        bare = refused(429, "quota-exceeded", retry_after_s="soon")
+        return Says(200, json.dumps({"items": [late, bare]}))
+
+    with peer([first]) as server:
+        items = ask(server.url, lambda client: client.submit_batch([echo(), echo()]))
+
+    assert [type(item.error) for item in items] == [QuotaExceeded] * 2
+    assert [getattr(item.error, "retry_after_s", 0) for item in items] == [42, None]
+    assert len(server.asked) == 1
 
 
 def test_a_lost_answer_to_a_batch_is_asked_for_under_the_same_keys(ask: Ask) -> None:

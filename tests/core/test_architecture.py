@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-FOLDERS = (".ci", "bench", "config", "scripts", "sql", "tests")
+FOLDERS = (".ci", "bench", "config", "scripts", "sql", "systemd", "tests")
 
 
 def test_the_page_has_a_place_for_every_module_and_folder() -> None:

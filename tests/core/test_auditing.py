@@ -173,6 +173,17 @@ def test_a_day_that_was_forgotten_is_not_judged_by_half() -> None:
     assert [one.subject for one in judge_days("acme", back, {})] == ["acme 2026-03-02"]
 
 
+def test_days_that_a_closing_entry_covers_are_not_judged_once_others_are_over() -> None:
+    """Its last day ended partly behind it: of that only a part is known."""
+    closed = evolve(MARK, days={}, since=NEXT)
+    window = Window("acme", 4, 6, whole=True)
+
+    mark = without_past_days(moved(closed, window, Fold(days={DAY: USED, NEXT: USED})))
+
+    assert (mark.since, mark.days) == (NEXT, {NEXT: USED})
+    assert list(judge_days("acme", mark, {DAY: evolve(USED, runs=9), NEXT: USED})) == []
+
+
 def test_the_day_before_the_only_one_is_still_looked_at() -> None:
     forgot = without_past_days(evolve(MARK, days={NEXT: USED}))
 

@@ -63,6 +63,7 @@ DEFAULTS = {
         "pool": "queuepool",
         "pool_size": 8,
         "max_overflow": 0,
+        "allow_unsynced": False,
         "durability": "local",
         "socket_group": None,
     },
@@ -79,13 +80,13 @@ DEFAULTS = {
         "result_max_bytes": 64 << 20,
         "result_retention_days": 30,
         "run_retention_days": 400,
-        "key_retention_days": 400,
+        "key_retention_days": 430,
         "transfer_retention_days": 0,
         "concurrency": 500,
     },
     "webhooks": {"ports": (443,), "allow_loopback": False},
     "redis": {"url": None},
-    "s3": {"bucket": None, "region": None, "endpoint_url": None},
+    "s3": {"bucket": None, "region": None, "endpoint_url": None, "kms_key_id": None},
     "sqs": {"queue_url": None, "endpoint_url": None},
     "sentry": {"dsn": None},
     "log": {"level": "INFO", "format": "auto"},
@@ -263,15 +264,12 @@ def test_the_page_and_the_shipped_file_mark_what_is_not_used_yet() -> None:
 def test_a_changed_setting_that_is_not_used_is_a_warning_and_the_default_is_none() -> None:
     environ = {
         "DPP_AUDIT__INTERVAL_S": "5",
-        "DPP_RUNS__RUN_RETENTION_DAYS": "300",
-        "DPP_RUNS__KEY_RETENTION_DAYS": "400",
         "DPP_DATABASE__MAX_OVERFLOW": "0",
         "DPP_DATABASE__SOCKET_GROUP": "dpp",
     }
 
     assert of(environ=environ).warnings == (
         "database.socket_group (DPP_DATABASE__SOCKET_GROUP) is not used by this version",
-        "runs.run_retention_days (DPP_RUNS__RUN_RETENTION_DAYS) is not used by this version",
     )
 
 
@@ -633,6 +631,8 @@ def test_sizes_are_numbers_or_words(value: str, size: int, tmp_path: Path) -> No
         "postgres://user.ref:pw@aws-0-eu.pooler.supabase.com:6543/postgres",
         "postgresql://u:p%40w@[::1]:5432/d?sslmode=verify-full",
         "postgresql://dpp@/dpp?host=/run/dpp",
+        "postgresql://dpp:pw@one.example.com:5432,two.example.com:5433/dpp",
+        "postgresql://dpp@/dpp?host=/run/one,/run/two",
     ],
 )
 def test_both_schemes_of_postgresql_and_sockets_are_taken(url: str) -> None:
@@ -642,13 +642,31 @@ def test_both_schemes_of_postgresql_and_sockets_are_taken(url: str) -> None:
     assert not loaded.database.embedded
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("sslmode=maximum", '= "sslmode=maximum": must have an sslmode of disable, allow, prefer'),
+        ("sslrootcert=/none", '= "sslrootcert=/none": must name a file that this user can read'),
+    ],
+)
+def test_tls_that_a_database_url_cannot_have_is_refused_at_once(more: str, words: str) -> None:
+    (error,) = errors_of(environ={"DATABASE_URL": f"postgresql://u:canary@h/d?{more}"})
+
+    assert error.startswith("DATABASE_URL: database.url ")
+    assert words in error
+
+
 # What breaks each combination, and the words that must be in the refusal.
 BROKEN = {
     "lease.heartbeat_interval_s": ("[lease]\nlease_s = 20\n", "under half of lease.lease_s = 20"),
     "runs.timebox_s": ("[runs]\ntimebox_max_s = 60\n", "at most runs.timebox_max_s = 60"),
+    "runs.run_retention_days": (
+        "[runs]\nrun_retention_days = 29\n",
+        "at least runs.result_retention_days = 30",
+    ),
     "runs.key_retention_days": (
-        "[runs]\nrun_retention_days = 401\n",
-        "at least runs.run_retention_days = 401",
+        "[runs]\nrun_retention_days = 431\n",
+        "at least runs.run_retention_days = 431",
     ),
     "runs.inline_max_bytes": (
         '[runs]\nresult_max_bytes = "32 KiB"\n',
@@ -702,6 +720,17 @@ def test_settings_that_contradict_each_other_are_refused(rule: object, tmp_path:
 
     assert f": {key} = " in error
     assert words in error
+
+
+@pytest.mark.parametrize("end", ["runs.fifo", "runs.fifo/"])
+def test_a_queue_that_keeps_order_is_refused_by_its_name(end: str) -> None:
+    environ = {"SQS_QUEUE_URL": f"https://sqs.eu-west-1.amazonaws.com/1/{end}"}
+
+    (error,) = errors_of(environ=environ)
+
+    assert error.startswith("SQS_QUEUE_URL: sqs.queue_url = ")
+    assert "must name a standard queue" in error
+    assert of(environ={"SQS_QUEUE_URL": "https://sqs.fifo.example.com/1/fifo"}).sqs.queue_url
 
 
 def secured(certificate: Path | str, key: Path | str) -> str:
@@ -914,6 +943,44 @@ def test_every_secret_may_come_from_a_file(key: str, tmp_path: Path) -> None:
     assert by_name.origins[key] == f"{name_of(key)}_FILE ({key}_file {file})"
 
 
+@pytest.mark.parametrize("key", [*SECRET_URLS, "management.token"])
+def test_every_secret_may_be_a_credential_of_systemd(key: str, tmp_path: Path) -> None:
+    secret = SECRET_URLS.get(key, "{}").format("canary-0123456789", "")
+    secret_file(tmp_path / f"dpp_{key}", f"{secret}\n", 0o400)
+    secret_file(tmp_path / "another", "not ours")
+
+    loaded = of(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    assert setting(loaded, key) == secret
+    assert loaded.origins[key].startswith("CREDENTIALS_DIRECTORY (")
+
+
+def test_a_credential_beats_the_file_and_yields_to_a_name_of_the_environment(
+    tmp_path: Path,
+) -> None:
+    toml = '[redis]\nurl = "redis://file"\n'
+    secret_file(tmp_path / "dpp_redis.url", "redis://credential")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    steps = [
+        of(toml, environ, tmp_path=tmp_path),
+        of(toml, {**environ, "REDIS_URL": "redis://name"}, tmp_path=tmp_path),
+    ]
+
+    assert [step.redis.url for step in steps] == ["redis://credential", "redis://name"]
+
+
+@pytest.mark.parametrize("key", ["redis.uri", "http.listen"])
+def test_a_credential_that_is_no_secret_of_ours_is_refused(key: str, tmp_path: Path) -> None:
+    secret_file(tmp_path / f"dpp_{key}", "canary-0123456789")
+
+    (error,) = errors_of(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    assert key in error
+    assert "unknown name" in error
+    assert "canary" not in error
+
+
 def test_all_secrets_are_those_that_this_file_tries() -> None:
     secrets = {key for key, rule in SCHEMA.rules.items() if rule.secret}
 
@@ -1015,8 +1082,7 @@ def test_a_password_in_a_file_for_all_to_read(profile: str, tmp_path: Path) -> N
     )
 
     if profile == "dev":
-        unused = f"redis.url ({file}) is not used by this version"
-        assert load({}, {}, file, system_file=None).warnings == (unused, line)
+        assert load({}, {}, file, system_file=None).warnings == (line,)
     else:
         with pytest.raises(ConfigErrors, match=re.escape(line)):
             load({}, {}, file, system_file=None)

@@ -47,11 +47,12 @@ def test_the_age_of_a_loops_last_success_is_counted_from_it(
 ) -> None:
     clock = 100.0
     monkeypatch.setattr(metrics, "_now", lambda: clock)
-    metrics.declare(loops=["some-loop"])
+    metrics.declare(loops={"some-loop": 7.0})
     name = ("dpp_loop_last_success_age_seconds", (("loop", "some-loop"),))
 
     clock = 107.0
     assert series()[name] == 7
+    assert series()["dpp_loop_pause_seconds", (("loop", "some-loop"),)] == 7
     metrics.succeeded("some-loop")
     clock = 108.0
     assert series()[name] == 1
@@ -61,7 +62,9 @@ def test_every_metric_is_described_and_none_is_labelled_with_what_grows() -> Non
     for family in metrics.REGISTRY.collect():
         assert re.fullmatch(r".{10,}\.", family.documentation)
         for sample in family.samples:
-            assert not sample.labels.keys() & TENANT_LABELS
+            # The one exception: tenants that the configuration names, a hundred at most.
+            allowed = {"tenant_id"} if family.name == "dpp_budget_balance_usd" else set()
+            assert not (sample.labels.keys() & TENANT_LABELS) - allowed
 
 
 def test_what_a_client_makes_up_is_no_label() -> None:
@@ -75,6 +78,32 @@ def test_what_a_client_makes_up_is_no_label() -> None:
     other = (("method", "other"), ("route", "other"), ("status", "other"))
     assert now["http_requests_total", other] == 1
     assert not any("BREW" in str(labels) for _, labels in now)
+
+
+def test_log_lines_are_counted_by_severity_and_by_what_an_operator_must_do() -> None:
+    metrics.declare(reconcile_types=["no_receipt_audit"])
+    before = series()
+
+    metrics.log_entries.count("CRITICAL", "no_receipt_audit")
+    metrics.log_entries.count("CRITICAL", "somebody's words")
+    metrics.log_entries.count("INFO", "")
+
+    def risen(severity: str, kind: str) -> float:
+        name = ("log_entries", (("reconcile_type", kind), ("severity", severity)))
+        return series()[name] - before[name]
+
+    assert risen("CRITICAL", "no_receipt_audit") == risen("CRITICAL", "other") == 1
+    assert risen("INFO", "") == 1
+    assert risen("ERROR", "") == 0
+    assert b"\nlog_entries{" in metrics.render()  # under exactly this name
+
+
+def test_a_request_whose_client_asked_to_wait_says_nothing_of_our_time() -> None:
+    metrics.observe_request("GET", "/v1/runs/{run_id}", 200, 30.0, held=True)
+
+    name = "http_request_duration_seconds_count"
+    labels = (("held", "yes"), ("route", "/v1/runs/{run_id}"))
+    assert series()[name, labels] == 1
 
 
 def test_age_of_a_loop_is_asked_when_it_is_read() -> None:

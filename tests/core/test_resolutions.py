@@ -170,6 +170,14 @@ def test_anything_may_be_accepted_but_a_run_that_holds_its_reserve_aside() -> No
     assert decide(Accept(), of_budget()) == Leave(None)
 
 
+@pytest.mark.parametrize("live", [LIVE, ASIDE])
+def test_a_live_row_that_nobody_submitted_stands_for_no_reserve_and_goes(live: LiveRun) -> None:
+    case = of_run(live, max_cost=None)
+
+    assert decide(Accept(), case) == Leave(OFFENCE, is_stray=True)
+    assert isinstance(decide(Void(), case), Unfit)
+
+
 @pytest.mark.parametrize(("cost", "kind"), [(0, "void"), (1, "settle")])
 def test_what_an_operator_ends_is_a_void_only_at_no_cost(cost: int, kind: str) -> None:
     failure = Failure(ErrorCode.RESOLVED_BY_OPERATOR, "by hand")

@@ -33,7 +33,7 @@ TABLE = {
     "25P04": (RECONNECT, UNKNOWN),  # transaction_timeout does end a COMMIT
     "25P03": (RECONNECT, RECONNECT),  # idle in transaction: the server never saw a COMMIT
     "57P05": (RECONNECT, RECONNECT),  # idle session: the same
-    "25006": (RECONNECT, RECONNECT),  # read-only: no longer the primary
+    "25006": (Fault.DEMOTED, Fault.DEMOTED),  # read-only: no longer the primary
     "08001": (AWAY, AWAY),
     "53300": (AWAY, AWAY),
     "57P03": (AWAY, AWAY),

@@ -22,6 +22,7 @@ from dpp.webhooks import (
     JITTER,
     PAYLOAD_MAX,
     RETRY_S,
+    SLOW_S,
     Attempted,
     Breaker,
     Due,
@@ -248,24 +249,36 @@ def test_a_pause_is_jittered_around_its_place_in_the_schedule(attempts: int, dic
 def test_a_breaker_opens_after_some_failures_in_a_row_and_no_others() -> None:
     breaker = Breaker()
     for _ in range(BREAKER_FAILURES - 1):
-        breaker = breaker.after(delivered=False, now=0)
+        breaker = breaker.after(delivered=False, took_s=0, now=0)
     assert breaker.room(0, 10) == 10
-    assert breaker.after(delivered=True, now=0) == Breaker()
+    assert breaker.after(delivered=True, took_s=SLOW_S, now=0) == Breaker()
 
-    breaker = breaker.after(delivered=False, now=5)
+    breaker = breaker.after(delivered=False, took_s=0, now=5)
 
     assert breaker.room(5, 10) == 0
     assert breaker.room(5 + BREAKER_S - 1, 10) == 0
 
 
 def test_half_open_one_at_a_time_tries_and_decides() -> None:
-    breaker = Breaker(BREAKER_FAILURES, 0.0)
     at = BREAKER_S
+    breaker = Breaker(BREAKER_FAILURES, at)
 
     assert breaker.room(at, 10) == 1
-    assert breaker.after(delivered=True, now=at).room(at, 10) == 10
-    again = breaker.after(delivered=False, now=at)
+    assert breaker.after(delivered=True, took_s=0, now=at).room(at, 10) == 10
+    again = breaker.after(delivered=False, took_s=0, now=at)
     assert (again.room(at, 10), again.room(at + BREAKER_S, 10)) == (0, 1)
+
+
+def test_one_that_is_slow_again_and_again_has_one_at_a_time_and_no_pause() -> None:
+    breaker = Breaker()
+    for n in range(BREAKER_FAILURES):
+        assert breaker.room(n, 10) == 10
+        breaker = breaker.after(delivered=True, took_s=SLOW_S + 0.1, now=n)
+
+    assert breaker.room(BREAKER_FAILURES - 1, 10) == 1
+    assert breaker.after(delivered=True, took_s=SLOW_S + 0.1, now=20).room(20, 10) == 1
+    assert breaker.after(delivered=False, took_s=SLOW_S + 0.1, now=20).room(20, 10) == 0
+    assert breaker.after(delivered=True, took_s=SLOW_S, now=20) == Breaker()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +297,13 @@ def test_events_are_some_of_those_that_there_are(events: tuple[str, ...], *, rig
 
 def test_an_outcome_is_a_word_for_the_metric() -> None:
     mark = Attempted(
-        delivery_id=RUN, webhook_id=RUN, attempts=1, delivered=False, url="", retry_s=1.0
+        delivery_id=RUN,
+        webhook_id=RUN,
+        tenant_id="acme",
+        attempts=1,
+        delivered=False,
+        url="",
+        retry_s=1.0,
     )
 
     assert mark.outcome == "retried"

@@ -1,6 +1,7 @@
 """A storm over several nodes on one PostgreSQL: load, faults, heal, wait, check, one table.
 
-    python -m tests.fault.chaos [--seconds S] [--seed N] [--nodes N] [--json]
+    python -m tests.fault.chaos [--seconds S] [--seed N] [--nodes N] [--pooler MODE]
+                                [--results s3|directory] [--json]
 
 The seed and the log of faults are printed first. Every acknowledged run must end once and at its
 price, and soon, whatever was killed, frozen, cut, slowed or restarted meanwhile; three judges, two
@@ -16,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack, redirect_stdout
+from contextlib import AsyncExitStack, ExitStack, redirect_stdout
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -26,20 +27,27 @@ import trio
 
 from dpp.store import roles
 from dpp.store.bridge import open_bridge
+from tests.aws.cloud import open_cloud
 from tests.cluster import Cluster, start_cluster
+from tests.dumps import judged, restored
+from tests.fault.clouds import NAMES as CLOUDS
+from tests.fault.clouds import TROUBLES
 from tests.fault.faults import EVERY
-from tests.fault.fleet import gather
+from tests.fault.fleet import Fleet, gather
 from tests.fault.mailroom import Mailroom, open_mailroom
-from tests.fault.storm import Storm
-from tests.fault.traffic import STORM_KINDS, Operator, send
-from tests.fault.verdict import judge, of_logs, sums
+from tests.fault.operators import OPERATORS
+from tests.fault.storm import LOST, Storm
+from tests.fault.traffic import CLOUD_KINDS, STORM_KINDS, Operator, send
+from tests.fault.verdict import judge, of_logs, of_orphans, sums
 from tests.fault.zombies import REFUSED, outlive
 from tests.node.load import Load
+from tests.pgbouncer import MODES, PROGRAM
 
 NAMES = [f"acme-{n}" for n in range(4)]  # of tenants
 LONG_S = 120  # from here on every kind of fault and of its traces must have come
 ROUNDS = 6  # of late writes: each kind of them comes in nearly every one
-MUSTS = ("hits: ", "zombie", "commits unknown,", "webhook ")  # how their names begin
+# How their names begin.
+MUSTS = ("hits: ", "zombie", "commits unknown,", "webhook ", "s3 faults: ", "sqs faults: ")
 CANCEL_SHARE, BATCH_SHARE = 0.1, 0.05
 
 
@@ -47,10 +55,22 @@ async def ride(cluster: Cluster, base: Path, given: argparse.Namespace) -> dict[
     """Set up, load with faults, heal, wait, check; returns the table."""
     async with open_bridge() as bridge:
         await bridge.run(partial(roles.make_database, cluster.host))
-        with ExitStack() as stack:
-            fleet = gather(stack, cluster, base, given.nodes, given.seed)
+        async with AsyncExitStack() as opened:
+            cloud = None
+            if given.results == "s3":
+                cloud = await opened.enter_async_context(open_cloud(bridge, given.seed + 4))
+            stack = opened.enter_context(ExitStack())
+            fleet = gather(
+                stack,
+                cluster,
+                base,
+                count=given.nodes,
+                seed=given.seed,
+                mode=given.pooler,
+                cloud=cloud,
+            )
             await fleet.start()
-            storm = Storm(cluster, fleet, bridge, Random(given.seed + 1))
+            storm = Storm(cluster, fleet, bridge, Random(given.seed + 1), base / "books.dump")
             async with open_mailroom(storm, Random(given.seed + 3), NAMES) as mailroom:
                 return await weather(storm, mailroom, given)
 
@@ -61,7 +81,7 @@ async def weather(storm: Storm, mailroom: Mailroom, given: argparse.Namespace) -
     load = Load(
         {name: fleet.first.tenant(name, "10000.00") for name in NAMES},
         Random(given.seed),
-        kinds=STORM_KINDS,
+        kinds=CLOUD_KINDS if fleet.cloud else STORM_KINDS,
         inline_max_bytes=fleet.inline_max_bytes,
         batch_share=BATCH_SHARE,
         cancel_share=CANCEL_SHARE,
@@ -92,15 +112,23 @@ async def weather(storm: Storm, mailroom: Mailroom, given: argparse.Namespace) -
             storm.blame(f"{member.name} sent a CancelRequest")
     if any(ended := await fleet.terminate()):
         storm.blame(f"the nodes drained with {ended}")
-    found = await bridge.run(partial(judge, host, load, operator, mailroom, fleet.results))
-    found += of_logs(member.node.text() for member in fleet.members)
-    hits = [*(fault.name for fault in EVERY), "every lease taken"]
+    found = await bridge.run(partial(judge, host, load, operator, mailroom, fleet))
+    logs = [member.node.text() for member in fleet.members]
+    found += [*of_logs(logs), *of_orphans(logs), *await of_dump(storm)]
+    hits = [
+        *(fault.name for fault in (*EVERY, *OPERATORS)),
+        "every lease taken",
+        *((*CLOUDS, LOST) if fleet.cloud else ()),
+    ]
     return {
         "seed": given.seed,
         "seconds": given.seconds,
         "nodes": given.nodes,
         "clock an hour ahead": fleet.skewed or "none: no libfaketime",
-        "shared store of results": "yes" if fleet.results else "none: no mounts here",
+        "pooler before all but node 0": given.pooler or "none: no PgBouncer",
+        "redis between the nodes": "yes" if fleet.redis else "none: no redis-server here",
+        "S3 and SQS": "yes" if fleet.cloud else "none",
+        "shared store of results": "yes" if fleet.shares_results else "none: no mounts here",
         **{f"hits: {name}": storm.hits[name] for name in hits},
         "asked": len(load.asked),
         "asked a second": round(asked / given.seconds, 1),
@@ -116,12 +144,24 @@ async def weather(storm: Storm, mailroom: Mailroom, given: argparse.Namespace) -
         "looks at budgets": len(load.history.balances),
         **mailroom.table,
         **traces(storm),
+        **made(fleet),
         "at rest after s": [round(took_s, 1) for took_s in rested],
         "webhooks all told after s": round(emptied_s, 1),
         **await bridge.run(partial(sums, host)),
         "violations": [*storm.blames, *found],
         "audit": "clean" if audit["ok"] else audit,
     }
+
+
+async def of_dump(storm: Storm) -> list[str]:
+    """Say what is wrong with the last dump of the books that was taken in the storm."""
+    if not storm.dumped.exists():
+        return []
+    host, copy = storm.cluster.host, "restored"
+    with restored(host, storm.dumped, copy):
+        audit, found = await storm.bridge.run(partial(judged, host, copy))
+    wrong = [verdict for verdict in audit.verdicts if verdict.offenders]
+    return [f"in the dump: {one}" for one in (*wrong, *audit.findings, *found)]
 
 
 def traces(storm: Storm) -> dict[str, int]:
@@ -133,6 +173,19 @@ def traces(storm: Storm) -> dict[str, int]:
     return dict(sorted({**seen, "commits unknown, resolved": unknown}.items()))
 
 
+def made(fleet: Fleet) -> dict[str, int]:
+    """Return how often each fault of S3 and SQS was met."""
+    if fleet.cloud is None:
+        return {}
+    proxies = {"s3": fleet.cloud.s3, "sqs": fleet.cloud.sqs}
+    return {
+        f"{name} faults: {fault.name}": proxy.made[fault]
+        for name, proxy in proxies.items()
+        for one in TROUBLES
+        for fault in one.faults
+    }
+
+
 def main() -> int:
     """Run the storm and print one table, or JSON."""
     parser = argparse.ArgumentParser(
@@ -141,6 +194,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--pooler", choices=MODES, default=default_mode())
+    parser.add_argument("--results", choices=("s3", "directory"), default="s3")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     given.seed = Random().randrange(10**6) if given.seed is None else given.seed
@@ -153,6 +208,11 @@ def main() -> int:
     for trouble in troubles(table):
         print(f"FAILED: {trouble}", file=sys.stderr)
     return 1 if troubles(table) else 0
+
+
+def default_mode() -> str | None:
+    """Say what kind of pooler there is, where none is named."""
+    return "transaction" if PROGRAM.exists() else None
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +247,15 @@ def missing(table: Mapping[str, Any]) -> list[str]:
     if table["shared store of results"] == "yes":
         musts.add("reconcile: rolled_forward")
     else:
-        musts -= {"hits: no_room", "zombie writes refused: mark_storing"}
+        musts.discard("zombie writes refused: mark_storing")
+    if table["shared store of results"] != "yes" or table["S3 and SQS"] == "yes":
+        musts.discard("hits: no_room")  # it is a file that has none
+    if table["pooler before all but node 0"] != "transaction":
+        musts.discard("hits: pause_pooler")
+    if table["pooler before all but node 0"] not in MODES:
+        musts.discard("hits: restart_pooler")
+    if table["redis between the nodes"] != "yes":
+        musts.discard("hits: trouble_redis")
     return [f"it never came: {name}" for name in sorted(musts) if not table[name]]
 
 

@@ -21,7 +21,7 @@ __all__ = ["admin", "judged", "sessions", "wired", "wired_address"]
 @pytest.fixture
 async def scissors(database: Database) -> AsyncIterator[Scissors]:
     """Put scissors before the test's server."""
-    async with open_scissors(database.host) as one:
+    async with open_scissors(database.entrance) as one:
         yield one
 
 

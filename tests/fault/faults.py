@@ -10,6 +10,7 @@ import resource
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -17,6 +18,7 @@ import trio
 from attrs import frozen
 
 from tests.fault.fleet import LEASE_S, Member
+from tests.pgbouncer import console
 
 if TYPE_CHECKING:
     from tests.fault.storm import Storm
@@ -27,6 +29,7 @@ FREE_S = 0.1  # between two looks whether a node is free
 DOWN_S = (0.0, 2.0)  # until a killed node is started again
 PAST_LEASE_S = LEASE_S + 2.5
 COMMIT_S = 3.0  # a node that has anything to do commits within it
+PAUSED_S = 7.0  # the server ends a transaction that idles after 5
 MESSAGES = 400  # the most that a connection is cut after: a second or two of them
 SLOW_S = (0.0, 0.4)  # 200 ± 200 ms
 LET_GO_S = 5.0  # more for a busy machine, after a time that was long enough by itself
@@ -130,6 +133,26 @@ async def kill_server(storm: Storm, member: Member) -> int:
     return 1
 
 
+async def restart_pooler(storm: Storm, member: Member) -> int:
+    """Kill -9 the pooler, and start it again: what went through it is cut in the middle."""
+    if storm.fleet.pooler is None:
+        return 0
+    await trio.to_thread.run_sync(storm.fleet.pooler.restart, storm.dice.choice([0.0, 0.5]))
+    return 1
+
+
+async def pause_pooler(storm: Storm, member: Member) -> int:
+    """Let the pooler hand out no connection for a while; in session mode it would wait for ever."""
+    pooler = storm.fleet.pooler
+    if pooler is None or pooler.mode == "session":
+        return 0
+    with trio.move_on_after(PAUSED_S):  # for transactions that somebody froze in, too
+        await storm.bridge.run(partial(console, pooler.host, "pause"))
+        await trio.sleep(storm.dice.uniform(0.5, 1.5))
+    await storm.bridge.run(partial(console, pooler.host, "resume"))
+    return 1
+
+
 async def cut_before_commit(storm: Storm, member: Member) -> int:
     """Cut a connection as COMMIT is sent: it never arrives."""
     return await member.wire.order("cut_at_commit", how="before", within_s=COMMIT_S)
@@ -180,6 +203,30 @@ def let_go(member: Member) -> int:
     return sum("LeaseLapsed" in str(line.get("detail")) for line in member.node.lines())
 
 
+async def trouble_redis(storm: Storm, member: Member) -> int:
+    """Kill Redis, freeze it, empty it or leave it no room, for a moment."""
+    redis = storm.fleet.redis
+    if redis is None:
+        return 0
+    how = storm.dice.choice(["kill", "freeze", "empty", "fill"])
+    if how == "kill":
+        await trio.to_thread.run_sync(redis.kill)
+    elif how == "freeze":
+        redis.freeze()
+    elif how == "empty":
+        await trio.to_thread.run_sync(redis.ask, "FLUSHALL")
+    else:
+        await trio.to_thread.run_sync(redis.ask, "CONFIG", "SET", "maxmemory", "1")
+    await trio.sleep(storm.dice.uniform(*DOWN_S))
+    if how == "kill":
+        await trio.to_thread.run_sync(redis.start)
+    elif how == "freeze":
+        redis.thaw()
+    elif how == "fill":
+        await trio.to_thread.run_sync(redis.ask, "CONFIG", "SET", "maxmemory", "0")
+    return 1
+
+
 async def no_room(storm: Storm, member: Member) -> int:
     """Let writing a large result fail (EFBIG) until one has failed, and then no more."""
     if storm.fleet.results is None or member.node.logs[-1].stat().st_size > FILE_MAX // 2:
@@ -227,6 +274,7 @@ PROCESSES = (
     Fault(terminate, 6),
     Fault(stop_immediate, 2),
     Fault(kill_server, 1),
+    Fault(restart_pooler, 3),
 )
 WIRES = (
     Fault(cut_before_commit, 6),
@@ -237,5 +285,7 @@ WIRES = (
     Fault(blackhole, 2),
     Fault(blackhole_for_a_moment, 2),
     Fault(no_room, 2),
+    Fault(pause_pooler, 2),
+    Fault(trouble_redis, 3),
 )
 EVERY = (*PROCESSES, *WIRES)

@@ -1,9 +1,9 @@
 """The storm itself: one fault after another on the nodes of a fleet, and what was seen of it.
 
-It goes in two strands, so that what happens to a process meets what happens to another one's wire;
-no node is in the hands of both. Each strand takes its faults once in a shuffled order, then by
-their weights. A node that ends while nobody ends it is a violation, and so is whatever a fault
-finds that it should not.
+It goes in three strands, so that what happens to a process meets what happens to another one's
+wire, and what operators do; no node is in the hands of two. A fourth one troubles S3 and SQS, where
+they are. Each strand takes its faults once in a shuffled order, then by their weights. A node that
+ends while nobody ends it is a violation, and so is whatever a fault finds that it should not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,18 +24,24 @@ import httpx
 import trio
 from attrs import define, field
 
+from dpp.store.aws import SILENCE_S
 from dpp.store.bridge import Bridge
+from tests.aws.cloud import Cloud
 from tests.cluster import Cluster
+from tests.fault.clouds import deck, trouble
 from tests.fault.faults import PROCESSES, WIRES, Fault
 from tests.fault.fleet import LEASE_S, REAPER_S, TIMEBOX_S, Fleet, Member
+from tests.fault.operators import OPERATORS
 from tests.node_process import NO_TLS
 
 QUIET_S = (0.2, 1.2)  # between two faults of a strand
 TRIES = 4  # of a fault that found nothing to hit, before its turn is over
 LOOK_S = 0.2
+LOST = "sqs loses all messages"
 COUNT_S = 5.0  # for a node that is up to tell what it has counted
 # Promised: every claimed run has ended so long after faults stop.
-REST_S = 2 * LEASE_S + REAPER_S + TIMEBOX_S + 5
+# The last: of a question to S3 that hung when all was mended.
+REST_S = 2 * LEASE_S + REAPER_S + TIMEBOX_S + 5 + SILENCE_S
 LIVE = "select count(*) from dpp.live_runs"
 COUNTED = re.compile(
     r"(?:dpp_)?(zombie_writes_refused|commits_unknown|commits_refused|reconcile|findings"
@@ -50,6 +57,7 @@ class Storm:
     fleet: Fleet
     bridge: Bridge
     dice: Random
+    dumped: Path  # the last whole dump of the books
     began_at: float = field(factory=time.monotonic)
     hits: Counter[str] = field(factory=Counter)
     lives: dict[int, Counter[str]] = field(factory=dict)  # what each process last said it counted
@@ -60,9 +68,12 @@ class Storm:
         async with trio.open_nursery() as watching:
             watching.start_soon(self.watch)
             async with trio.open_nursery() as strands:
-                for faults in (PROCESSES, WIRES):
+                for faults in (PROCESSES, WIRES, OPERATORS):
                     dice = Random(self.dice.random())
                     strands.start_soon(self.strand, faults, seconds, dice)
+                if self.fleet.cloud is not None:
+                    dice = Random(self.dice.random())
+                    strands.start_soon(self.cloud_over, self.fleet.cloud, seconds, dice)
             watching.cancel_scope.cancel()
 
     async def strand(self, faults: Sequence[Fault], seconds: float, dice: Random) -> None:
@@ -77,10 +88,26 @@ class Storm:
             async with self.taken(dice) as member:
                 await self.hit(fault, member)
 
+    async def cloud_over(self, cloud: Cloud, seconds: float, dice: Random) -> None:
+        """Trouble one service after the other."""
+        until_at = trio.current_time() + seconds
+        for name, proxy, one in deck(cloud, dice):
+            if trio.current_time() >= until_at:
+                return
+            await trio.sleep(dice.uniform(*QUIET_S))
+            self.tell(name)
+            self.hits[name] += await trouble(proxy, one, dice)
+            if proxy is cloud.sqs:  # which grows slow by what it holds, the square of it
+                self.hits[LOST] += await self.bridge.run(cloud.lose_messages)
+
+    def tell(self, what: str) -> None:
+        """Print what happens now, by the storm's clock."""
+        at = time.monotonic() - self.began_at
+        print(f"{at:8.2f} s  {what}", file=sys.stderr, flush=True)
+
     async def hit(self, fault: Fault, member: Member) -> None:
         """Let a fault happen; where PostgreSQL is away it may have nothing to hit."""
-        at = time.monotonic() - self.began_at
-        print(f"{at:8.2f} s  {fault.name}, {member.name}", file=sys.stderr, flush=True)
+        self.tell(f"{fault.name}, {member.name}")
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self.hits[fault.name] += await fault.hit(self, member)
 

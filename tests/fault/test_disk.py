@@ -6,13 +6,16 @@ Root mounts small disks for it; elsewhere these tests are skipped, and say so.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import httpx
 import pytest
 import trio
@@ -23,7 +26,7 @@ from tests.cluster import Cluster, start_cluster
 from tests.fault.disk import MIB, fill, small_disk, why_no_mounts
 from tests.fault.fleet import migrate
 from tests.node_client import Client, connected, problem, until
-from tests.node_process import NodeProcess, node_process
+from tests.node_process import NodeProcess, copy_data, node_process
 
 if TYPE_CHECKING:
     from dpp.store.bridge import Bridge
@@ -38,6 +41,7 @@ pytestmark = pytest.mark.skipif(
 RESULTS_DISK = 8 * MIB  # the smallest that ext4 makes much of
 # A cluster with the tables takes 48 MiB of files and WAL, a copy of the programs up to 90.
 POSTGRES_DISK = 256 * MIB
+WAL_DISK = 128 * MIB  # two segments, and what PostgreSQL wants free before a start
 LARGE = {"message": "x" * 100_000, "cost_usd": "0.001"}  # over runs.inline_max_bytes
 HALF = 64 * 1024  # room for the directories of a result, and for some of it
 BODY = b'{"message":"' + b"x" * 100_000 + b'"}'
@@ -53,6 +57,7 @@ store_wait_s = {wait_s}
 [runs]
 attempts_max = 2
 """
+MEGABYTE = "select pg_logical_emit_message(true, 'fill', repeat('x', 1000000))"
 KEPT = {"store_id", "filler"}
 STORING = "select count(*) from dpp.live_runs where storing"
 
@@ -196,6 +201,61 @@ async def test_postgres_out_of_room_refuses_runs_and_takes_them_when_there_is_so
     assert not any(line["event"] in {"actor crashed", "draining"} for line in node.lines())
     await books.judge()
     assert await trio.to_thread.run_sync(node.terminate) == 0
+
+
+async def test_wal_on_a_full_disk_of_its_own_ends_postgres_and_not_the_node(
+    fresh_node: StartNode, stopped_node: NodeProcess, books_of: BooksOf, mounts: ExitStack
+) -> None:
+    """A segment that cannot be made is a PANIC: PostgreSQL is started again when there is room."""
+    node = fresh_node(start=False)
+    copy_data(stopped_node, node)
+    disk = node.home / "wal"
+    disk.mkdir()
+    print(f"a disk of {mounts.enter_context(small_disk(disk, WAL_DISK))}")
+    move_wal(node.data_dir / "postgres" / "pg_wal", disk)
+    node.start()
+    pid, full, books = node.pid, disk / "filler", books_of(node)
+    accepted: list[str] = []
+    async with connected(node.url, node.tenant("acme", "100.00")) as client:
+        accepted.append((await client.submitted())["run_id"])
+        fill(full)
+        with suppress(asyncpg.PostgresError, OSError):  # the segment that there is no room for
+            while True:
+                await books.execute(
+                    "select pg_logical_emit_message(true, 'fill', repeat('x', 1000000))"
+                )
+
+        async def waited_for() -> bool:
+            await trio.lowlevel.checkpoint()
+            events = [line["event"] for line in node.lines()]
+            return "disk full: postgres not started" in events
+
+        await until(waited_for)
+        refused = await client.submit()
+        health = await client.ask("GET", "/health")
+        full.unlink()
+        await until(partial(is_accepted, client, accepted))
+        ends = [await ended(client, run_id) for run_id in accepted]
+
+    assert (refused.status_code, health.status_code) == (503, 200)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert {run["status"] for run in ends} == {"COMPLETED"}
+    assert node.pid == pid
+    assert not any(line["event"] in {"actor crashed", "draining"} for line in node.lines())
+    await books.judge()
+    assert await trio.to_thread.run_sync(node.terminate) == 0
+
+
+def move_wal(place: Path, disk: Path) -> None:
+    """Give WAL a disk of its own, as initdb --waldir does."""
+    owner = place.stat()
+    for path in place.iterdir():
+        shutil.move(path, disk)
+    place.rmdir()
+    place.symlink_to(disk)
+    for path in (disk, *disk.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    disk.chmod(0o700)
 
 
 async def is_accepted(client: Client, accepted: list[str]) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -96,7 +97,7 @@ class Scene:
 @pytest.fixture
 async def scene(bridge: Bridge, cluster: Cluster) -> AsyncIterator[Scene]:
     """Open a mailroom whose database says that all is well."""
-    storm = Storm(cluster, Fleet([], None), bridge, Random(SEED))
+    storm = Storm(cluster, Fleet([], None), bridge, Random(SEED), Path("no.dump"))
     async with (
         httpx.AsyncClient(trust_env=False, timeout=PATIENT_S) as http,
         open_mailroom(storm, Random(SEED), ["acme"]) as mailroom,

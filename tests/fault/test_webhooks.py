@@ -364,7 +364,7 @@ async def restarted(post: Post) -> AsyncIterator[Post]:
 @pytest.mark.timeout(400)  # all places, on a busy machine
 async def test_killed_at_any_place_around_a_send_the_event_arrives(post: Post) -> None:
     await post.register()
-    for point in slice_of(AROUND_A_SEND, 3):
+    for point in slice_of(AROUND_A_SEND, 2):
         before = len(post.receiver.received)
         post.receiver.script.append(acts.say(500))
         async with _again(post) as now:

@@ -23,14 +23,16 @@ PAUSE_S = (0.1, 0.5)  # between two postings
 POSTING_S = 20.0  # a node insists for 10 s itself
 LOOK_S = 0.05
 BIG, HUGE = 8_000, 100_000  # bytes: over what is kept in rows here; over what a full disk takes
-# Mostly small runs; some results go to the store, a few are large.
-STORM_KINDS: tuple[Kind, ...] = (
-    *KINDS * 3,
+LARGE_KINDS: tuple[Kind, ...] = (
     ({"cost_usd": "0.001", "message": "b" * BIG}, "COMPLETED", "0.001"),
     ({"cost_usd": "0.002", "message": "c" * BIG, "sleep_s": 0.05}, "COMPLETED", "0.002"),
     ({"cost_usd": "0.003", "message": "d" * BIG, "sleep_s": 0.3}, "COMPLETED", "0.003"),
     ({"cost_usd": "0.004", "message": "h" * HUGE}, "COMPLETED", "0.004"),
 )
+# Mostly small runs; some results go to the store, a few are large.
+STORM_KINDS: tuple[Kind, ...] = (*KINDS * 3, *LARGE_KINDS)
+# Where each of them is several requests to a stand-in for S3, which is Python and takes turns.
+CLOUD_KINDS: tuple[Kind, ...] = (*KINDS * 12, *LARGE_KINDS)
 
 
 async def send(load: Load, node: NodeProcess, tenant: str, stop: trio.Event) -> None:

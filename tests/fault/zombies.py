@@ -16,7 +16,8 @@ from tests.node.load import Load
 from tests.node_client import connected, until
 
 REFUSED = ("end_runs", "renew_lease", "mark_storing")
-RUNS = 60  # of a tenant and a round, of which every other one has a large result
+RUNS = 60  # of a tenant and a round
+LARGE = {False: 2, True: 6}  # one in so many has a large result; fewer where S3 is asked for each
 LAST_S = 2.5  # the longest of them: claimed, and still at work when its lease is taken
 QUEUED = "select count(*) from dpp.live_runs where lease_id is null"
 TAKE_ALL = "delete from dpp.node_leases"
@@ -34,9 +35,10 @@ async def outlive(storm: Storm, load: Load, rounds: int) -> None:
 
 async def one_round(storm: Storm, load: Load) -> None:
     """Let runs be claimed, take the leases away, and wait for the end of all."""
+    remote = storm.fleet.cloud is not None
     async with trio.open_nursery() as senders:
         for member, tenant in zip(storm.fleet.members, load.tenants, strict=False):
-            senders.start_soon(submit, load, member.node.url, tenant)
+            senders.start_soon(submit, load, member.node.url, tenant, LARGE[remote])
 
     async def nothing_waits() -> bool:
         return (await storm.ask(QUEUED))[0][0] == 0
@@ -47,12 +49,12 @@ async def one_round(storm: Storm, load: Load) -> None:
     await storm.rest()
 
 
-async def submit(load: Load, url: str, tenant: str) -> None:
-    """Submit runs that end one after another."""
+async def submit(load: Load, url: str, tenant: str, large: int) -> None:
+    """Submit runs that end one after another; one in `large` has a large result."""
     some = []
     for n in range(RUNS):
         inputs = {"sleep_s": round(LAST_S * n / RUNS, 3), "cost_usd": "0.001"}
-        inputs |= {"message": "z" * BIG} if n % 2 else {}
+        inputs |= {"message": "z" * BIG} if n % large == 0 else {}
         some.append(load.add(tenant, (inputs, "COMPLETED", "0.001")))
     async with connected(url, load.tenants[tenant]) as client:
         await load.ask_batch(client, some)

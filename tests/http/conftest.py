@@ -32,6 +32,7 @@ from dpp.http.readiness import Readiness
 from dpp.http.services import Bounds, Services
 from dpp.ids import RunIds
 from dpp.keys import SCOPES, NewKey
+from dpp.live import Live
 from dpp.money import Micros
 from dpp.packs.registry import Registry
 from dpp.tenants import NewTenant
@@ -135,7 +136,7 @@ async def serving(
         findings=store,
         watching=board,
         packs=Registry.load(),
-        plans=plans,
+        plans=Live(plans),
         keys=Authenticator(store.find_key),
         keyring=store,
         readiness=Readiness(store.ping),

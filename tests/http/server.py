@@ -179,11 +179,13 @@ async def read_all(receive: Receive) -> bytes:
             return body
 
 
-async def answer(send: Send, body: bytes = b"ok", status: int = 200, **headers: str) -> None:
-    """Answer whole, as an app does."""
+async def answer(
+    send: Send, body: bytes = b"ok", status: int = 200, *, more: bool = False, **headers: str
+) -> None:
+    """Answer as an app does: whole, or with `more` to come."""
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

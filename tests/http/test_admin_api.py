@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from dpp.http import cursors, guarded, listener, management
 from dpp.http.admin.app import FAILURES_A_MINUTE, admin_app
 from dpp.http.admin.desk import Desk
 from dpp.keys import SCOPES
+from dpp.live import Live
 from tests.conftest import PLANS
 from tests.fake_blobs import FakeBlobs
 from tests.http.server import Wire, get, request
@@ -63,7 +65,7 @@ class Admin:
 @pytest.fixture
 async def admin(store: PostgresStore) -> AsyncIterator[Admin]:
     """Run the management listener on the test's store."""
-    app = admin_app(Desk(store, FakeBlobs(), PLANS, secrets.token_bytes), TOKEN)
+    app = admin_app(Desk(store, FakeBlobs(), Live(PLANS), secrets.token_bytes), TOKEN)
     stopping = trio.Event()
     with trio.fail_after(60):
         async with trio.open_nursery() as handlers:
@@ -590,6 +592,87 @@ async def test_slow_clients_give_way_to_one_that_asks(admin: Admin) -> None:
         last = await slow[-1].ask(b": y\r\nHost: dpp\r\n\r\n")
 
     assert last.status == 200
+
+
+@asynccontextmanager
+async def unread(admin: Admin) -> AsyncIterator[Wire]:
+    """Ask for the metrics, and read nothing of them."""
+    with trio.socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        await sock.connect(admin.address)
+        stream = trio.SocketStream(sock)
+        await stream.send_all(get("/metrics"))
+        yield Wire(stream)
+
+
+@pytest.fixture
+def _large_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have metrics that no kernel takes from us before their reader does."""
+    monkeypatch.setattr(metrics, "render", lambda: b"x" * 16_000_000)
+
+
+@pytest.mark.usefixtures("_large_metrics")
+async def test_readers_of_metrics_that_read_nothing_keep_no_operator_out(admin: Admin) -> None:
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+
+        async def come() -> None:
+            while True:
+                await stack.enter_async_context(unread(admin))
+                await trio.sleep(0.005)
+
+        for _ in range(2 * management.CONNECTIONS_MAX):
+            await stack.enter_async_context(unread(admin))
+        nursery.start_soon(come)
+        for _ in range(10):
+            with trio.fail_after(2):
+                assert (await admin.get("/tenants")).status_code == 200
+            await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def all_unread(admin: Admin) -> AsyncIterator[None]:
+    """Have as many read the metrics as may, all of them in their places, none of them reading."""
+    async with AsyncExitStack() as stack:
+        for _ in range(management.SCRAPES_MAX):
+            wire = await stack.enter_async_context(unread(admin))
+            await wire.until(b"200 ")
+        yield
+
+
+@pytest.fixture
+def _unread_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(management, "UNREAD_S", 600)
+
+
+@pytest.mark.usefixtures("_large_metrics", "_unread_for_long")
+async def test_too_many_readers_of_metrics_are_told_to_come_again(admin: Admin) -> None:
+    async with all_unread(admin):
+        refused = await admin.http.get("/metrics")
+
+    assert problem(refused) == "503 temporary-reduced-capacity"
+    assert int(refused.headers["retry-after"]) > 0
+
+
+@pytest.mark.usefixtures("_large_metrics")
+async def test_reader_of_metrics_that_reads_nothing_gives_way_to_the_next(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "SEND_S", 600)  # else its time would be over
+    async with all_unread(admin):
+        with trio.fail_after(10):  # the kernel bears them for twice as long
+            while (answer := await admin.http.get("/metrics")).status_code != 200:
+                assert answer.status_code == 503
+
+    assert len(answer.content) == 16_000_000
+
+
+async def test_refused_connections_that_are_not_closed_give_way(admin: Admin) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(management.CONNECTIONS_MAX):
+            wire = await stack.enter_async_context(admin.connect())
+            assert (await wire.ask(b"garbage\r\n\r\n")).status == 400
+        assert (await admin.get("/tenants")).status_code == 200
 
 
 async def test_connection_without_a_whole_request_is_let_go_at_drain(admin: Admin) -> None:

@@ -444,3 +444,17 @@ async def test_life_of_a_shared_lookup_counts_from_when_the_store_was_asked(
     await trio.sleep(CACHE_S - 4.5)
 
     assert name(await auth.authenticate(bearer(MINTED.text), "1.2.3.4")) == "unauthorized"
+
+
+async def test_key_that_is_told_to_have_ended_is_asked_about_at_once() -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    keyring.keys[KEY.key_id] = evolve(KEY, revoked=True)
+
+    auth.forget("another id00")
+    before = await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    auth.forget(KEY.key_id)
+
+    assert name(before) == "acme"
+    assert name(await auth.authenticate(bearer(MINTED.text), "1.2.3.4")) == "unauthorized"

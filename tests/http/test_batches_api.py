@@ -108,6 +108,9 @@ async def test_each_item_counts_against_the_rate(api: Api) -> None:
     assert told(answer) == ["201 created"] * 10 + ["429 quota-exceeded"] * 5
     assert answer.headers["ratelimit"].startswith('"submit";r=0')
     assert answer.headers["ratelimit-policy"] == '"submit";q=10;w=60'
+    window_s = int(answer.headers["ratelimit"].rpartition("t=")[2])
+    refused = [one["problem"] for one in answer.json()["items"][10:]]
+    assert [one["retry_after_s"] for one in refused] == [window_s] * 5  # it has no headers
 
 
 async def test_thousand_items_are_taken_and_one_more_is_not(api: Api) -> None:
@@ -204,6 +207,7 @@ async def test_unanswered_batch_is_503_item_by_item_and_safe_to_retry(
     budget = (await api.ask("GET", "/v1/budget", key)).json()
 
     assert told(lost) == ["503 temporary-reduced-capacity", "422 invalid-request"]
+    assert [one["problem"].get("retry_after_s") for one in lost.json()["items"]] == [1, None]
     assert told(again)[0].startswith("201")
     assert budget["held_usd"] == "0.01"
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import socket
+import tracemalloc
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from attrs import evolve
+from trio.testing import wait_all_tasks_blocked
 
 from dpp import metrics
+from dpp.http import worker
 from dpp.http.chunks import CHUNKS_MAX
+from dpp.http.connection import Connection
 from dpp.http.exchange import WRITE_MAX
 from dpp.http.inbox import AHEAD_MAX
 from tests.http.server import PATIENT, answer, echo, get, listening, read_all, request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dpp.http.asgi import Receive, Scope, Send
+    from dpp.http.connection import Served
 
 HASTY = evolve(
     PATIENT, idle_s=0.05, head_s=0.05, body_s=0.05, send_s=0.05, half_close_s=0.05, linger_s=0.05
@@ -53,6 +61,34 @@ async def test_whole_answer_goes_out_in_one_segment() -> None:
         first = await wire.stream.receive_some(65536)
 
     assert first.endswith(b"\r\n\r\nGET / ")
+
+
+@pytest.mark.parametrize("more", [False, True])
+async def test_large_answer_is_held_once_while_its_reader_takes_it(*, more: bool) -> None:
+    body, begun = b"x" * (64 * WRITE_MAX), trio.Event()
+    length = {"content_length": str(len(body))}
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        begun.set()
+        if not more:
+            await answer(send, body)
+            return
+        await answer(send, body, more=True, **length)
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app) as server, server.connect() as wire:
+        tracemalloc.start()
+        try:
+            await wire.send(get())
+            await begun.wait()
+            await wait_all_tasks_blocked(0.05)
+            held = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        reply = await wire.reply()
+
+    assert held < len(body) // 8
+    assert reply.body == body
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
@@ -135,6 +171,34 @@ async def test_expecting_client_is_told_to_go_on_only_when_the_body_is_wanted() 
     assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert reply.body == b"POST /e body"
     assert (refused.body, refused.headers["connection"], closed) == (b"done", "close", True)
+
+
+@pytest.mark.parametrize("reads_first", [True, False])
+async def test_an_app_that_reads_and_answers_in_two_tasks_meets_itself_not(
+    *, reads_first: bool
+) -> None:
+    """As Quart does: one task asks for the body, which says 100 Continue, one answers."""
+    head = b"POST /e HTTP/1.1\r\nHost: dpp\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        async def read() -> None:
+            await receive()
+
+        async def answer() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for task in (read, answer) if reads_first else (answer, read):
+                nursery.start_soon(task)
+
+    async with listening(app) as server:
+        for _ in range(20):  # which task goes first is by chance
+            async with server.connect() as wire:
+                await wire.send(head)
+                said = await wire.until(b"done")
+            assert said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 async def test_expecting_client_that_sends_at_once_is_not_told() -> None:
@@ -252,6 +316,34 @@ async def test_client_that_reads_nothing_is_let_go() -> None:
         await over.wait()
 
 
+async def test_client_that_reads_a_little_each_time_is_let_go() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"x" * (256 * WRITE_MAX))
+
+    patience = evolve(PATIENT, send_s=1.0, send_rate=1e9)
+    async with listening(app, patience=patience) as server, server.connect() as wire:
+        await wire.send(get())
+        read = 1
+        with suppress(trio.BrokenResourceError):
+            while data := await wire.stream.receive_some(WRITE_MAX):
+                read += len(data)
+                await trio.sleep(0.05)  # a piece in a twentieth of what it may take
+
+    assert WRITE_MAX < read < 256 * WRITE_MAX
+
+
+async def test_stream_that_is_silent_is_not_let_go() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"one ", more=True)
+        for piece in (b"two ", b"three"):
+            await trio.sleep(0.1)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app, patience=evolve(PATIENT, send_s=0.05)) as server:
+        assert (await server.ask(get())).body == b"one two three"
+
+
 async def test_reset_cancels_the_handler_and_nothing_behind_it() -> None:
     started, cancelled, work_done = trio.Event(), trio.Event(), trio.Event()
 
@@ -322,12 +414,21 @@ async def test_half_closing_client_gets_all_its_answers() -> None:
 
 
 async def test_idle_connection_is_closed_without_a_word() -> None:
-    async with listening(echo, patience=evolve(PATIENT, idle_s=0.05)) as server:
-        async with server.connect() as wire:
-            assert await wire.ended()
-        async with server.connect() as wire:
-            await wire.ask(get())
-            assert await wire.ended()
+    patience = evolve(PATIENT, idle_s=0.05)
+    async with listening(echo, patience=patience) as server, server.connect() as wire:
+        await wire.ask(get())
+        assert await wire.ended()
+
+
+async def test_a_connection_that_brings_no_request_is_closed_sooner_than_one_that_brought_one() -> (
+    None
+):
+    patience = evolve(PATIENT, head_s=0.05)
+    async with listening(echo, patience=patience) as server, server.connect() as used:
+        await used.ask(get())
+        async with server.connect() as silent:
+            assert await silent.ended()
+        assert (await used.ask(get())).status == 200
 
 
 async def test_slow_head_is_answered_408_however_steadily_it_drips() -> None:
@@ -397,17 +498,43 @@ async def test_app_that_answers_too_late_does_not_keep_the_refusal_from_going_ou
 
 
 async def test_connections_over_the_limit_are_turned_away_with_503() -> None:
-    async with listening(echo, connections_max=2) as server:
+    working, go_on = trio.Semaphore(0), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/work":
+            working.release()
+            await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with listening(app, connections_max=2) as server:
         async with server.connect() as one, server.connect() as two:
-            assert (await one.ask(get())).status == 200
-            assert (await two.ask(get())).status == 200
+            for wire in (one, two):
+                await wire.send(get("/work"))
+                await working.acquire()
             async with server.connect() as three:
                 reply = await three.reply()
                 assert (reply.status, await three.ended()) == (503, True)
-                assert (await one.ask(get())).status == 200
+            go_on.set()
+            assert [(await wire.reply()).status for wire in (one, two)] == [200, 200]
         with trio.fail_after(10):
             while (await server.ask(get())).status != 200:  # noqa: ASYNC110 - until a place is free
                 await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("make", [Connection, worker.connections(None)])
+async def test_where_all_places_are_taken_the_one_that_idles_longest_makes_room(
+    make: Callable[..., Served],
+) -> None:
+    async with (
+        listening(echo, connections_max=2, make=make) as server,
+        server.connect() as first,
+        server.connect() as second,
+    ):
+        assert [(await wire.ask(get())).status for wire in (first, second)] == [200, 200]
+        async with server.connect() as third:
+            assert (await third.ask(get())).status == 200
+            assert await first.ended()
+            assert (await second.ask(get())).status == 200
 
 
 async def test_drain_closes_idle_connections_and_lets_work_end() -> None:
@@ -433,6 +560,24 @@ async def test_drain_closes_idle_connections_and_lets_work_end() -> None:
             assert await busy.ended()
         with pytest.raises(OSError, match=r"refused|connect"):
             await trio.open_tcp_stream(*server.address)
+
+
+async def test_a_connection_that_was_just_made_may_bring_its_request_into_the_drain() -> None:
+    async with (
+        listening(echo) as server,
+        server.connect() as fresh,
+        server.connect() as silent,
+        server.connect() as used,
+    ):
+        await used.ask(get())  # the others, made before it, are accepted by now
+        server.draining.set()
+        assert await used.ended()
+
+        reply = await fresh.ask(get("/late"))
+
+        assert (reply.body, reply.headers["connection"]) == (b"GET /late ", "close")
+        assert await fresh.ended()
+        assert await silent.ended()
 
 
 async def test_connections_end_after_so_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,5 +74,5 @@ def test_too_many_keys_in_a_day_is_a_quota_that_says_when_to_come_back() -> None
     problem = refusal(TooFast())
 
     assert (problem.name, problem.type.status) == ("quota-exceeded", 429)
-    assert problem.members == {"violated-policies": ["keys"]}
+    assert problem.members == {"violated-policies": ["keys"], "retry_after_s": 3600}
     assert (b"retry-after", b"3600") in problem.headers

@@ -19,6 +19,7 @@ from dpp.admission import (
     KeyDead,
     MaxCostTooHigh,
     MaxCostTooLow,
+    NoSubmits,
     PackNotAllowed,
     PlanUnknown,
     Pruned,
@@ -33,7 +34,7 @@ from dpp.http.answers import request_id
 from dpp.http.cors import allowing
 from dpp.http.limits import Windows, window_headers
 from dpp.http.media import CSV, JSON, NDJSON, preferred, refuse_accept, refuse_content
-from dpp.http.refusals import Refusal, problem_of
+from dpp.http.refusals import QUEUE_RETRY_S, Refusal, problem_of
 from dpp.http.routes import ROUTES
 from dpp.http.table import Table
 from dpp.http.tracing import trace_id
@@ -280,6 +281,7 @@ REFUSALS: dict[Refusal, tuple[str, int]] = {
     KeyDead(): ("unauthorized", 401),
     TenantSuspended(): ("tenant-suspended", 403),
     TenantFrozen(): ("tenant-frozen", 403),
+    NoSubmits(30): ("temporary-reduced-capacity", 503),
     PlanUnknown("gold"): ("temporary-reduced-capacity", 503),
     PackUnknown(("echo",)): ("pack-unknown", 422),
     PackNotAllowed(("echo",)): ("pack-not-allowed", 403),
@@ -336,8 +338,14 @@ def test_rate_refusal_says_exactly_when_to_come_back() -> None:
 
     assert headers[b"retry-after"] == b"42"
     assert headers[b"ratelimit"] == b'"submit";r=0;t=42'
-    assert problem_of(RateLimited(Window(10, 0, 42))).members == {"violated-policies": ["submit"]}
-    assert problem_of(QueueFull(3)).members == {"violated-policies": ["queued_runs"]}
+    assert problem_of(RateLimited(Window(10, 0, 42))).members == {
+        "violated-policies": ["submit"],
+        "retry_after_s": 42,
+    }
+    assert problem_of(QueueFull(3)).members == {
+        "violated-policies": ["queued_runs"],
+        "retry_after_s": QUEUE_RETRY_S,
+    }
 
 
 def test_problem_of_bad_input_is_bounded_whoever_says_it() -> None:

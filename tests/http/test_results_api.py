@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -146,6 +147,70 @@ async def test_store_that_cannot_be_asked_says_nothing_of_the_result(
     assert (await large.get()).content == BODY
 
 
+# ── a store with links of its own ────────────────────────────────────────────────────────────────
+
+LINKS = "https://results.example.com"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}])
+async def test_who_asks_for_a_linked_result_is_sent_to_it(
+    large: Large, method: str, headers: dict[str, str]
+) -> None:
+    """A range goes along: who follows the link asks for it there."""
+    large.api.blobs.links = LINKS
+
+    answer = await large.api.ask(method, large.path, large.key, headers=headers)
+
+    assert (answer.status_code, answer.content) == (307, b"")
+    assert answer.headers["location"] == f"{LINKS}/{large.place.name}?{method}"
+    assert answer.headers["cache-control"] == "no-store"
+    digest = b64encode(sha256(BODY).digest()).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{digest}:"
+    assert "etag" not in answer.headers
+    assert large.api.blobs.asked[-1] == "link"  # nothing was read
+
+
+@pytest.mark.parametrize("damage", [cut, lose, relabel])
+async def test_nobody_is_sent_to_what_is_not_the_stored_result(large: Large, damage: Any) -> None:
+    large.api.blobs.links = LINKS
+    damage(large)
+
+    answers = [await large.get() for _ in range(2)]
+
+    assert [(one.status_code, problem(one)) for one in answers] == [(500, "internal-error")] * 2
+    assert await findings(large.api) == [("object_astray", str(large.place.run_id))]
+
+
+async def test_archived_result_is_expired_and_no_finding(large: Large) -> None:
+    large.api.blobs.links = LINKS
+    large.api.blobs.archived.add(large.place.name)
+
+    answer = await large.get()
+
+    assert (answer.status_code, problem(answer)) == (410, "result-expired")
+    assert answer.json()["archived"] is True
+    assert await findings(large.api) == []
+
+
+async def test_nobody_else_is_told_the_link(large: Large) -> None:
+    large.api.blobs.links = LINKS
+    other = await large.api.tenant("other")
+
+    answer = await large.api.ask("GET", large.path, other)
+
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+async def test_linked_store_that_is_away_is_a_503(large: Large) -> None:
+    large.api.blobs.links = LINKS
+    large.api.blobs.away = "SlowDown"
+
+    answer = await large.get()
+
+    assert (answer.status_code, problem(answer)) == (503, "temporary-reduced-capacity")
+
+
 async def test_who_has_the_result_is_told_so_without_asking_the_store(large: Large) -> None:
     large.api.blobs.away = "the volume is not mounted"
 
@@ -162,6 +227,9 @@ class Failing:
     after: int
     happen: Any
     pieces: list[int] = field(factory=list)
+
+    async def link(self, key: BlobKey, method: str) -> Any:
+        return await self.inner.link(key, method)
 
     async def check(self, key: BlobKey) -> Any:
         return await self.inner.check(key)
@@ -275,6 +343,9 @@ class Hanging:
     """A store of results on a disk that hangs."""
 
     check: Any
+
+    async def link(self, _key: BlobKey, _method: str) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 # ── the ledger as a file ─────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from dpp.faults import StoreUnavailable
 from dpp.http.problems import TYPES, Problem
+from dpp.http.readiness import Readiness
 from dpp.http.routes import ROUTES
 from dpp.version import VERSION
 from tests.http.conftest import ORIGIN
@@ -19,6 +20,7 @@ from tests.http.test_runs_api import problem
 
 if TYPE_CHECKING:
     import pytest
+    from trio.testing import MockClock
 
     from tests.http.conftest import Api
 
@@ -56,7 +58,7 @@ async def test_outage_is_503_and_health_asks_nothing(
         raise StoreUnavailable
 
     monkeypatch.setattr(api.store, "get_budget", away)
-    monkeypatch.setattr(api.services.readiness, "_ping", away)
+    monkeypatch.setattr(api.services.readiness._database, "_ping", away)
     budget = await api.ask("GET", "/v1/budget", key)
     ready = await api.ask("GET", "/readyz")
     health = await api.ask("GET", "/health")
@@ -65,6 +67,35 @@ async def test_outage_is_503_and_health_asks_nothing(
     assert budget.headers["retry-after"] == "1"
     assert (ready.status_code, ready.json()["services"]["database"]) == (503, "down")
     assert health.status_code == 200
+
+
+async def test_helper_that_is_away_degrades_and_keeps_no_request_away(api: Api) -> None:
+    async def away() -> None:
+        await trio.lowlevel.checkpoint()
+        raise StoreUnavailable
+
+    object.__setattr__(api.services, "readiness", Readiness(api.store.ping, {"s3": away}))
+    ready = await api.ask("GET", "/readyz")
+
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["services"] == {"api": "up", "database": "up", "s3": "down"}
+    assert ready.json()["degraded"] == ["s3"]
+
+
+async def test_helpers_that_hang_are_told_as_down_before_a_health_check_gives_up(
+    autojump_clock: MockClock,
+) -> None:
+    """All together: a check of a second would find no node where one of them hangs on each."""
+
+    async def answers() -> None:
+        await trio.lowlevel.checkpoint()
+
+    hangs = trio.sleep_forever
+    readiness = Readiness(answers, {"s3": hangs, "redis": answers, "sqs": hangs})
+    began_at = trio.current_time()
+
+    assert await readiness.helpers_up() == {"s3": False, "redis": True, "sqs": False}
+    assert trio.current_time() - began_at < 1
 
 
 async def test_bug_is_500_and_says_nothing_of_its_cause(

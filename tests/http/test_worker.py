@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import ssl
+import tracemalloc
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import httpx
 import pytest
 import trio
 from attrs import evolve
 from h2.errors import ErrorCodes
+from trio.testing import wait_all_tasks_blocked
 
 from dpp import metrics, tls
-from dpp.http import guarded, worker
+from dpp.http import guarded, relay, untaken, worker
 from tests.fuzz.corpus import FRAMES
 from tests.http.certificates import Certificate, make_certificate
 from tests.http.server import PATIENT, Server, answer, echo, get, listening, read_all, request
@@ -243,14 +246,24 @@ async def test_drain_closes_what_is_idle_and_lets_work_end() -> None:
 
 
 async def test_connections_over_the_limit_are_turned_away_with_503() -> None:
+    started, go_on = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await go_on.wait()
+        await echo(scope, receive, send)
+
     make = worker.connections(None)
     async with (
-        listening(echo, connections_max=1, make=make) as server,
+        listening(app, connections_max=1, make=make) as server,
         server.connect() as one,
     ):
-        assert (await one.ask(get())).status == 200
+        await one.send(get())
+        await started.wait()
         async with server.connect() as two:
             assert ((await two.reply()).status, await two.ended()) == (503, True)
+        go_on.set()
+        assert (await one.reply()).status == 200
 
 
 async def test_fault_of_an_app_is_answered_500_counted_and_ends_its_connection_alone() -> None:
@@ -686,6 +699,121 @@ async def test_stream_whose_peer_reads_nothing_is_let_go_alone(certificate: Cert
         await over.wait()
         assert await frames.until(h2.events.StreamReset, stream_id) is not None
         assert await frames.status(await frames.ask()) == 200
+
+
+async def test_refusal_that_its_peer_does_not_take_is_let_go(certificate: Certificate) -> None:
+    async with (
+        secured(certificate, patience=evolve(PATIENT, send_s=0.1)) as server,
+        speaking(server, certificate) as frames,
+    ):
+        frames.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        stream_id = await frames.ask(path=b"/a#b")
+        assert await frames.status(stream_id) == 400
+        assert await frames.until(h2.events.StreamReset, stream_id) is not None
+
+
+async def test_stream_whose_peer_takes_a_little_each_time_is_let_go_alone(
+    certificate: Certificate,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/large":
+            await echo(scope, receive, send)
+            return
+        await answer(send, b"x" * (1000 * relay.PIECE))
+
+    patience = evolve(PATIENT, send_s=1.0, send_rate=1e9)
+    async with (
+        secured(certificate, app, patience) as server,
+        speaking(server, certificate) as frames,
+    ):
+        frames.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        stream_id = await frames.ask(path=b"/large")
+        assert await frames.status(stream_id) == 200
+        reset = None
+        for _ in range(1000):
+            await trio.sleep(0.05)  # of the second that it may take over each piece
+            frames.h2.increment_flow_control_window(relay.PIECE, stream_id)
+            await frames.flush()
+            frames.events.clear()
+            either = (h2.events.DataReceived, h2.events.StreamReset)
+            heard = await frames.until(either, stream_id)  # type: ignore[arg-type]
+            if isinstance(heard, h2.events.StreamReset):
+                reset = heard
+                break
+        assert reset is not None
+        frames.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 65_535})
+        assert await frames.status(await frames.ask()) == 200
+
+
+async def test_streams_whose_peer_takes_nothing_hold_no_copies_of_their_answers(
+    certificate: Certificate,
+) -> None:
+    body, streams = b"x" * 1_000_000, 50
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, body, more=True)
+        await send({"type": "http.response.body", "body": b""})
+
+    async with secured(certificate, app) as server, speaking(server, certificate) as frames:
+        frames.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        tracemalloc.start()
+        try:
+            asked = [await frames.ask() for _ in range(streams)]
+            for stream_id in asked:
+                assert await frames.status(stream_id) == 200
+            for _ in range(20):  # each may go on by a byte: no reason to hold more
+                for stream_id in asked:
+                    frames.h2.increment_flow_control_window(1, stream_id)
+                await frames.flush()
+                await wait_all_tasks_blocked(0.01)
+            held = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert held < streams * 4 * relay.PIECE
+
+
+async def test_connection_that_takes_none_of_its_answers_is_given_no_more_large_ones(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 100_000
+    monkeypatch.setattr(untaken, "UNTAKEN_MAX", 3 * size)
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"x" * (size if scope["path"] == "/large" else untaken.SMALL))
+
+    async with secured(certificate, app) as server, speaking(server, certificate) as frames:
+        frames.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        large = [await frames.status(await frames.ask(path=b"/large")) for _ in range(5)]
+        small = await frames.status(await frames.ask())
+        async with speaking(server, certificate) as other:
+            elsewhere = await other.status(await other.ask(path=b"/large"))
+        held = await frames.ask(path=b"/large")
+        for stream_id in range(1, held, 2):
+            with suppress(h2.exceptions.StreamClosedError):
+                frames.h2.increment_flow_control_window(2 * size, stream_id)
+        frames.h2.increment_flow_control_window(20 * size)
+        await frames.flush()
+        for stream_id in range(1, held, 2):
+            await frames.until(h2.events.StreamEnded, stream_id)
+        again = await frames.status(await frames.ask(path=b"/large"))
+
+    assert (large, small, elsewhere) == ([200, 200, 200, 503, 503], 200, 200)
+    assert again == 200
+
+
+async def test_one_answer_may_be_as_large_as_it_is(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untaken, "UNTAKEN_MAX", 1)
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"x" * 1_000_000)
+
+    async with secured(certificate, app) as server, client(server, certificate, http2=True) as http:
+        replies = [await http.get("/") for _ in range(2)]
+
+    assert [len(reply.content) for reply in replies] == [1_000_000] * 2
 
 
 async def test_idle_tls_connections_and_slow_handshakes_are_let_go(

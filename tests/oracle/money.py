@@ -111,14 +111,17 @@ CHECKS: dict[str, str] = {
                           where l.tenant_id = budgets.tenant_id) as live on true
      where held <> reserved
     """,
-    "M6 a completed run has its result, with the recorded digest": """
-    select run_id, status, octet_length(result) as bytes
-      from dpp.endings
-     where case when status <> 'COMPLETED'
-                then result is not null or result_key is not null or result_sha256 is not null
-                when result_key is null
-                then result is null or encode(sha256(result), 'hex') is distinct from encode(result_sha256, 'hex')
-                else result is not null or octet_length(result_sha256) is distinct from 32 end
+    "M6 a completed run has its result, with the recorded digest, as long as it is served": """
+    select e.run_id, e.status, octet_length(e.result) as bytes
+      from dpp.endings e left join dpp.submissions s on s.run_id = e.run_id
+     where case when e.status <> 'COMPLETED'
+                then e.result is not null or e.result_key is not null or e.result_sha256 is not null
+                when octet_length(e.result_sha256) is distinct from 32 then true
+                when e.result is null and e.result_key is null
+                then coalesce(e.finished_at + make_interval(days => s.result_days) > dpp.now(), true)
+                when e.result_key is null
+                then encode(sha256(e.result), 'hex') <> encode(e.result_sha256, 'hex')
+                else e.result is not null end
     """,  # noqa: E501
     "M6 inputs have the recorded digest": """
     select run_id from dpp.submissions where encode(sha256(inputs), 'hex') <> encode(inputs_sha256, 'hex')
@@ -134,6 +137,21 @@ CHECKS: dict[str, str] = {
     select b.tenant_id, b.seq, coalesce(max(n.place), 0)
       from dpp.budgets b left join numbered n on n.tenant_id = b.tenant_id
      group by b.tenant_id, b.seq having b.seq <> coalesce(max(n.place), 0)
+    """,  # noqa: E501
+    "M7 a closing entry is what it covers and what has gone": MOVES  # noqa: S608
+    + """
+    select c.tenant_id, c.seq, c.deposited, c.held, c.spent, c.gone, c.gone_deposited, c.gone_spent
+      from dpp.closings c
+      cross join lateral (
+        select (select coalesce(sum(case when m.debit = 'outside' then m.amount when m.credit = 'outside' then -m.amount end), 0)
+                  from moves m where m.tenant_id = c.tenant_id and m.seq <= c.seq) as came_in,
+               (select coalesce(sum(case when m.credit = 'held' then m.amount when m.debit = 'held' then -m.amount end), 0)
+                  from moves m where m.tenant_id = c.tenant_id and m.seq <= c.seq) as held,
+               (select coalesce(sum(case when m.credit = 'revenue' then m.amount when m.debit = 'revenue' then -m.amount end), 0)
+                  from moves m where m.tenant_id = c.tenant_id and m.seq <= c.seq) as earned,
+               (select count(distinct m.seq) from moves m where m.tenant_id = c.tenant_id and m.seq <= c.seq) as facts) as there
+     where (c.deposited - c.gone_deposited, c.held - c.gone_held, c.spent - c.gone_spent, c.seq - c.gone)
+           <> (there.came_in, there.held, there.earned, there.facts)
     """,  # noqa: E501
     "M7 the guards of what is append-only stand": """
     select name, event from (values ('submissions'), ('endings'), ('transfers')) as t (name),

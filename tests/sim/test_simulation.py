@@ -15,7 +15,7 @@ from tests.sim import chance
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("DPP_TEST_SEED", "1"))
-SEEDS = int(os.environ.get("DPP_SIM_SEEDS", "100"))  # half a minute beside other tests
+SEEDS = int(os.environ.get("DPP_SIM_SEEDS", "40"))  # a quarter of a minute beside other tests
 LIMIT_S = 90 + SEEDS  # a seed takes a fifth of a second where nobody else wants the machine
 
 

@@ -13,8 +13,9 @@ from dpp.store import roles
 from dpp.store.connections import Address
 from dpp.store.desk import Sizes
 from dpp.store.postgres import open_postgres
-from tests.conftest import LIMITS, TEMPLATE, Database
+from tests.conftest import LIMITS, POOLER, TEMPLATE, Database
 from tests.oracle.money import Memory, violations
+from tests.pgbouncer import reconnect
 from tests.store.examples import STORE_PLANS
 from tests.store.sessions import Sessions, open_sessions
 from tests.store.wire import Wire, open_wire
@@ -60,11 +61,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(cluster: Cluster) -> Database:
+def shared(cluster: Cluster, entrance: str) -> Database:
     """Give a database for tests that only need it empty: making one takes longer than they do."""
+    make_shared(cluster)
+    return Database(cluster.host, SHARED, entrance)
+
+
+def make_shared(cluster: Cluster) -> None:
+    """Make it on this server."""
     make = f"create database {SHARED} template {TEMPLATE} owner {roles.OWNER}"
     asyncio.run(execute(cluster, "postgres", make))
-    return Database(cluster.host, SHARED)
 
 
 @pytest.fixture
@@ -72,6 +78,8 @@ def emptied(cluster: Cluster, shared: Database) -> Iterator[Database]:
     """Give the shared database, and empty it after the test."""
     yield shared
     asyncio.run(execute(cluster, SHARED, EMPTY))
+    if shared.entrance != shared.host:  # its server connections have not heard of what was reset
+        asyncio.run(reconnect(shared.entrance, SHARED))
 
 
 @pytest.fixture
@@ -102,7 +110,7 @@ async def judged(store: PostgresStore, admin: Session) -> AsyncIterator[Postgres
 @pytest.fixture
 async def wire(database: Database) -> AsyncIterator[Wire]:
     """Put a wire before the test's server."""
-    async with open_wire(database.host) as one:
+    async with open_wire(database.entrance) as one:
         yield one
     assert one.cancel_requests == 0
 
@@ -110,7 +118,8 @@ async def wire(database: Database) -> AsyncIterator[Wire]:
 @pytest.fixture
 def wired_address(database: Database, wire: Wire) -> Address:
     """Tell how to connect through the wire."""
-    return Address({"host": wire.host, "user": "dpp_app", "database": database.name})
+    keywords = {"host": wire.host, "user": "dpp_app", "database": database.name}
+    return Address(keywords, POOLER)
 
 
 @pytest.fixture

@@ -469,7 +469,7 @@ class SubmitContract:
         assert [type(answer) for answer in answers[:2]] == [Created, Created]
         assert answers[2] == QueueFull(2)
 
-        await claim(store, await take_lease(store), limit=1)
+        await claim(store, await take_lease(store), share=1)
 
         answers = await submit(store, submission(), submission())
         assert [type(answer) for answer in answers] == [Created, QueueFull]
@@ -584,6 +584,7 @@ class ClaimContract:
                 attempt=1,
                 trace_id=one.trace_id,
                 created_at=world.now - timedelta(seconds=5),
+                weight=1,
             )
         ]
         run = await read(store, one.run_id)
@@ -601,26 +602,24 @@ class ClaimContract:
         await submit(store, *batch)
         lease = await take_lease(store)
 
-        first = await claim(store, lease, limit=3)
-        second = await claim(store, lease, limit=3)
-        third = await claim(store, lease, limit=3)
+        first = await claim(store, lease, share=3)
+        second = await claim(store, lease, share=3)
+        third = await claim(store, lease, share=3)
 
         assert ids(first + second + third) == [one.run_id for one in batch]
         assert [len(first), len(second), len(third)] == [3, 3, 1]
 
-    async def test_a_claim_is_spread_over_the_tenants_from_its_place_in_the_ring(
-        self, world: World
-    ) -> None:
+    async def test_a_claim_takes_of_each_tenant_its_share(self, world: World) -> None:
         store = world.store
         for tenant_id in ("a", "b", "c", "d"):
             await make_tenant(store, tenant_id)
             await submit(store, *(submission(tenant_id, max_cost=CENT) for _ in range(5)))
         lease = await take_lease(store)
 
-        claimed = await claim(store, lease, "c", "d", "a", limit=5, per_tenant=2)
+        claimed = await claim(store, lease, "c", "d", "a", share=2)
 
         taken = sorted(one.tenant_id for one in claimed)
-        assert taken == ["a", "c", "c", "d", "d"]
+        assert taken == ["a", "a", "c", "c", "d", "d"]
 
     async def test_only_the_tenants_that_were_named(self, world: World) -> None:
         store = world.store
@@ -642,9 +641,59 @@ class ClaimContract:
             await world.advance(1)
         lease = await take_lease(store)
 
-        claimed = ids(await claim(store, lease, limit=4)) + ids(await claim(store, lease))
+        claimed = ids(await claim(store, lease, share=4)) + ids(await claim(store, lease))
 
         assert claimed == [made[n].run_id for n in (2, 4, 0, 3, 1, 5)]
+
+    async def test_a_minute_of_waiting_makes_up_for_a_priority(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        made = [await create(store, priority=9)]
+        for priority, wait_s in ((7, 119), (9, 2), (7, 60), (8, 61)):
+            await world.advance(wait_s)  # 0, 119, 121, 181, 242
+            made.append(await create(store, priority=priority))
+        lease = await take_lease(store)
+        # By 60 s a priority: 540, 539, 661, 601, 722.
+
+        claimed = [await claim(store, lease, share=1) for _ in made]
+
+        assert [one.fence.run_id for (one,) in claimed] == [made[n].run_id for n in (1, 0, 3, 2, 4)]
+
+    async def test_the_heads_of_all_priorities_share_a_claim(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        old = [await create(store, priority=5) for _ in range(3)]
+        await world.advance(200)
+        urgent, first = await create(store, priority=0), await create(store, priority=3)
+        await world.advance(1)
+        for priority in (3, 9):
+            await create(store, priority=priority)
+
+        claimed = await claim(store, await take_lease(store), share=5)
+
+        assert set(ids(claimed)) == {one.run_id for one in (urgent, *old, first)}
+
+    async def test_what_cannot_be_claimed_takes_no_place_of_what_can(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store)
+        for _ in range(3):
+            await create(store, priority=0, pack_type="decision")
+        echo = await create(store, priority=9)
+
+        claimed = await claim(store, await take_lease(store), share=2)
+
+        assert ids(claimed) == [echo.run_id]
+
+    async def test_an_attempt_says_the_weight_of_its_plan(self, world: World) -> None:
+        store = world.store
+        await make_tenant(store, plan="heavy")
+        await create(store)
+        lease = await take_lease(store)
+
+        (claimed,) = await claim(store, lease)
+
+        assert claimed.weight == 3
+        assert await store.claimed_under(lease) == [claimed]
 
     async def test_low_priority_queued_first_still_runs(self, world: World) -> None:
         """The bound of one priority is not another's."""
@@ -654,11 +703,11 @@ class ClaimContract:
         await world.advance(1)
         await create(store, priority=0)
         lease = await take_lease(store)
-        (urgent,) = await claim(store, lease, limit=1)
+        (urgent,) = await claim(store, lease, share=1)
         lows: list[datetime | None] = [None] * PRIORITIES
         lows[urgent.priority] = urgent.available_at
 
-        claimed = await claim(store, lease, bounded=[Turn("acme", tuple(lows))])
+        claimed = await claim(store, lease, bounded=[Turn("acme", ALL, tuple(lows))])
 
         assert ids(claimed) == [low.run_id]
 
@@ -673,7 +722,7 @@ class ClaimContract:
         above = await create(store)
         lease = await take_lease(store)
 
-        claimed = await claim(store, lease, bounded=[Turn("acme", (bound,) * PRIORITIES)])
+        claimed = await claim(store, lease, bounded=[Turn("acme", ALL, (bound,) * PRIORITIES)])
 
         assert ids(claimed) == [at_bound.run_id, above.run_id]
         assert ids(await claim(store, lease)) == [below.run_id]
@@ -701,7 +750,7 @@ class ClaimContract:
         await claim(store, lease, "a")
         await submit(store, *(submission("b", max_cost=CENT) for _ in range(2)))
 
-        claimed = await claim(store, lease, "a", "b", limit=2)
+        claimed = await claim(store, lease, "a", "b", share=2)
 
         assert [one.tenant_id for one in claimed] == ["b", "b"]
 
@@ -1705,7 +1754,7 @@ class QuarantineContract:
         refused, created = await submit(store, submission(), submission("other"))
         assert refused == PlanUnknown("gone")
         assert isinstance(created, Created)
-        (claimed,) = await claim(store, await take_lease(store), "acme", "other", limit=1)
+        (claimed,) = await claim(store, await take_lease(store), "acme", "other", share=1)
         assert claimed.fence.run_id in (others.run_id, created.run_id)  # they came at one time
 
         assert await books_of(store) == before
@@ -2092,6 +2141,26 @@ class ReadContract:
         assert await store.tenant_of_run(waiting.run_id) == "acme"
         assert await store.tenant_of_run(ended) == "other"
         assert await store.tenant_of_run(run_id()) is None
+
+    async def test_a_run_is_sighted_in_whatever_state_and_waits_while_it_could_be_claimed(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        await make_tenant(store, "other")
+        waiting, ended = await create(store), await settle(store, "other")
+        an_hour_on = (await read(store, waiting.run_id)).created_at + timedelta(hours=1)
+        later = evolve(submission("acme"), run_at=an_hour_on)
+        await submit(store, later)
+
+        found = await store.sight_runs([ended, run_id(), later.run_id, waiting.run_id])
+
+        assert {(one.run_id, one.tenant_id, one.waits) for one in found} == {
+            (waiting.run_id, "acme", True),
+            (later.run_id, "acme", False),
+            (ended, "other", False),
+        }
+        assert await store.sight_runs([]) == []
 
     async def test_several_runs_are_read_at_once_and_only_the_tenants_own(
         self, world: World

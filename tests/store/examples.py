@@ -133,9 +133,9 @@ def new_lease(node_id: str = "node-1") -> NodeLease:
     return NodeLease(uuid4(), node_id)
 
 
-def turns(*tenant_ids: str) -> tuple[Turn, ...]:
+def turns(*tenant_ids: str, share: int) -> tuple[Turn, ...]:
     """Return turns without bounds."""
-    return tuple(Turn(tenant_id) for tenant_id in tenant_ids)
+    return tuple(Turn(tenant_id, share) for tenant_id in tenant_ids)
 
 
 def end(

@@ -70,14 +70,13 @@ async def take_lease(
 def claim_of(  # as many as a claim has
     lease: NodeLease,
     *tenant_ids: str,
-    limit: int = ALL,
-    per_tenant: int = ALL,
+    share: int = ALL,
     packs: tuple[str, ...] = ("echo",),
     bounded: Sequence[Turn] = (),
 ) -> Claim:
     """Return a claim; of tenant acme where none is named."""
-    asked = tuple(bounded) or turns(*(tenant_ids or ("acme",)))
-    return Claim(lease=lease, turns=asked, per_tenant=per_tenant, limit=limit, packs=packs)
+    asked = tuple(bounded) or turns(*(tenant_ids or ("acme",)), share=share)
+    return Claim(lease=lease, turns=asked, packs=packs)
 
 
 async def claim(store: Store, lease: NodeLease, *tenant_ids: str, **values: Any) -> list[Claimed]:

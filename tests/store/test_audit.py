@@ -442,6 +442,14 @@ BREAKS = [
         "M7 the guards",
         (("transfers", "transfers_subject"),),
     ),
+    # 16: closing entries hold
+    Break(
+        "a closing entry over nothing that is there",
+        "insert into dpp.closings (tenant_id, seq, deposited, closed_at)"
+        " values ('acme', 1, 7, now())",
+        "16",
+        "M7 a closing entry",
+    ),
     # 15: budgets have tenants; the auditor goes by tenants, and does not see that one is gone
     Break(
         "a tenant that is gone",
@@ -560,7 +568,7 @@ class TestOnSharedDatabase:
         audit = await store.audit()
 
         (broken,) = [verdict for verdict in audit.verdicts if verdict.offenders]
-        assert broken.claim == "usage per day = the fold of endings by their UTC day"
+        assert broken.claim.startswith("usage per day = what the closing entry counts of that day")
         (offender,) = broken.offenders
         assert (offender["tenant_id"], offender["runs"]) == ("acme", offender["runs_folded"] + 1)
 

@@ -296,10 +296,10 @@ class TestOnDatabaseOfItsOwn:
 
 
 async def test_a_clock_that_goes_back_over_midnight_freezes_nobody(
-    store: PostgresStore, admin: Session
+    store: PostgresStore, admin: Session, database: Database
 ) -> None:
     """As after a failover to a server whose clock lies two seconds behind."""
-    world = await postgres_world(store, admin)
+    world = await postgres_world(store, admin, database)
     await make_tenant(store)
     await world.advance(12 * 3600 + 1)
     await settle(store)

@@ -93,11 +93,31 @@ async def test_too_much_in_flight_is_refused_before_it_begins(
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(StoreUnavailable):
             await bridge.run(operation)
+        await bridge.knock()  # full is not dead
         monkeypatch.undo()
         await bridge.run(release)
         assert [await one.result() for one in running] == [2, 2]
 
     assert len(begun) == 2
+
+
+async def test_a_knock_is_not_answered_while_the_thread_stands_still(bridge: Bridge) -> None:
+    go_on, stands = threading.Event(), threading.Event()
+
+    async def stand_still() -> None:
+        stands.set()
+        go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bridge.run, stand_still)
+        await trio.to_thread.run_sync(stands.wait)
+        with trio.move_on_after(0.1) as waiting:
+            await bridge.knock()
+        go_on.set()
+        with trio.fail_after(30):
+            await bridge.knock()
+
+    assert waiting.cancelled_caught
 
 
 async def test_a_closed_bridge_starts_nothing() -> None:

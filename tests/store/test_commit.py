@@ -406,6 +406,7 @@ class TestOnSharedDatabase:
         with pytest.raises(StoreUnavailable, match="TimeoutError"):
             await wired_asked(one_more)
 
+    @pytest.mark.direct
     @pytest.mark.parametrize("asks_for_standby", [False, True])
     async def test_a_server_that_says_nothing_after_the_login_is_given_up(
         self,

@@ -38,7 +38,11 @@ insert into endings values ({RUN}, 'acme', 2, 'COMPLETED', 'settle', 1, 9, 1, 0,
 insert into transfers values ('acme', 3, 'deposit', 10, null, 'one', null, 'ops', now());
 insert into usage_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10);
 insert into stores values ('results', gen_random_uuid());
-insert into spent_keys values ('acme', 'order-0', {RUN}, 'f', now());
+insert into modes overriding system value values (1, {RUN}, 'drain', 'why', 'ops', now(), null);
+insert into spent_keys values ('acme', 'order-0', {RUN}, 'f', now(), now());
+insert into closings (tenant_id, seq, closed_at) values ('acme', 3, now());
+insert into closed_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10);
+insert into closed_allowances values ('acme', 'key', 1);
 insert into webhooks values ({RUN}, 'acme', 'https://a.example/', '{{run.completed}}', 's', null,
   null, now());
 insert into webhook_deliveries (delivery_id, tenant_id, webhook_id, event, run_id, created_at,
@@ -46,6 +50,9 @@ insert into webhook_deliveries (delivery_id, tenant_id, webhook_id, event, run_i
 insert into run_events values ({RUN}, 1, 1, 'acme', 'progress', 0.5, null, null, now());
 insert into findings (invariant, subject, evidence, opened_at) values ('i', 's', '{{}}', now());
 """
+
+
+MODE = "insert into modes overriding system value"
 
 
 def submitted(**values: str) -> str:
@@ -236,6 +243,14 @@ REFUSED: dict[str, list[str]] = {
         "insert into api_keys values ('other', 'acme', 'short', '{}', now(), 'ops')"
     ],
     "nodes_pk": ["insert into nodes values ('node', now())"],
+    "nodes_drain": [
+        "update nodes set drain_asked_at = now()",
+        "update nodes set drain_asked_at = now(), drain_operator = 'ops'",
+        "update nodes set drain_reason = 'why'",
+    ],
+    "modes_pk": [f"{MODE} values (1, {OTHER_RUN}, 'drain', 'why', 'ops', now(), null)"],
+    "modes_change": [f"{MODE} values (2, {RUN}, 'drain', 'why', 'ops', now(), null)"],
+    "modes_mode": [f"{MODE} values (2, {OTHER_RUN}, 'sleepy', 'why', 'ops', now(), null)"],
     "node_leases_pk": [f"insert into node_leases values ({RUN}, 'another', now())"],
     "submissions_run": [submitted(run_id=RUN)],
     "submissions_key": [submitted(idempotency_key="'order-1'")],
@@ -323,9 +338,17 @@ REFUSED: dict[str, list[str]] = {
         FOUND,
     ],
     "spent_keys_pk": [
-        f"insert into spent_keys values ('acme', 'order-0', {OTHER_RUN}, 'f', now())"
+        f"insert into spent_keys values ('acme', 'order-0', {OTHER_RUN}, 'f', now(), now())"
     ],
-    "spent_keys_run": [f"insert into spent_keys values ('acme', 'order-9', {RUN}, 'f', now())"],
+    "spent_keys_run": [
+        f"insert into spent_keys values ('acme', 'order-9', {RUN}, 'f', now(), now())"
+    ],
+    "closings_pk": ["insert into closings (tenant_id, closed_at) values ('acme', now())"],
+    "closings_tenant": ["insert into closings (tenant_id, closed_at) values ('nobody', now())"],
+    "closings_gone": ["update closings set gone = 4", "update closings set gone = -1"],
+    "closings_parts": ["update closings set spend_seq = 4"],
+    "closed_days_pk": ["insert into closed_days values ('acme', '2026-01-01', 1, 1, 0, 1, 10)"],
+    "closed_allowances_pk": ["insert into closed_allowances values ('acme', 'key', 1)"],
     "webhooks_pk": [endpoint(webhook_id=RUN)],
     "webhooks_tenant": [endpoint(tenant_id="'nobody'")],
     "webhooks_previous": [endpoint(previous_secret="'p'"), endpoint(previous_until="now()")],
@@ -449,10 +472,15 @@ APP = {
     "allowances": {"select", "insert", "update"},
     "api_keys": {"select", "insert", "update"},
     "budgets": {"select", "insert", "update"},
+    "closed_allowances": {"select", "insert", "update"},
+    "closed_days": {"select", "insert", "update"},
+    "closings": {"select"},  # and some columns to write: not those that count what has gone
     "endings": {"select", "insert"},
     "findings": {"select", "insert", "update"},
     "ledger": {"select"},
     "live_runs": {"select", "insert", "update", "delete"},
+    "mode_in_force": {"select"},
+    "modes": {"select", "insert"},
     "node_leases": {"select", "insert", "update", "delete"},
     "nodes": {"select", "insert", "update"},
     "run_events": {"select", "insert"},
@@ -468,7 +496,7 @@ APP = {
     "webhooks": {"select", "insert", "update"},
 }
 AUDIT = {name: {"select"} for name in APP} | {"webhooks": set()}  # it holds what signs
-SEQUENCES: dict[str, set[str]] = {"node_leases_tenure_seq": set()}
+SEQUENCES: dict[str, set[str]] = {"modes_n_seq": set(), "node_leases_tenure_seq": set()}
 GRANTED = """
 select c.relname as name,
        array_agg(lower(p)) filter (where has_table_privilege($1, c.oid, p)) as granted
@@ -537,6 +565,43 @@ async def test_the_node_may_only_add_to_facts(sessions: Sessions, table: str) ->
 
     await app.execute("rollback")
     assert denied == dict.fromkeys(denied, "42501")
+
+
+async def test_what_has_gone_is_counted_by_the_pruning_alone(sessions: Sessions) -> None:
+    app = await sessions.open("dpp_app")
+    await app.execute("begin")
+
+    denied = {
+        statement: await tried(app, statement)
+        for statement in (
+            "update closings set gone = 1",
+            "update closings set gone_spent = 1",
+            "update closings set bodies_seq = 1",
+            "insert into closings (tenant_id, closed_at, gone) values ('acme', now(), 1)",
+            "delete from closings",
+            "insert into spent_keys values ('acme', 'k', gen_random_uuid(), '', now(), now())",
+            "set local dpp.pruning = 'on'; delete from submissions",
+            "set local dpp.pruning = 'on'; update endings set result = null",
+        )
+    }
+
+    await app.execute("rollback")
+    assert denied == dict.fromkeys(denied, "42501")
+
+
+async def test_what_is_not_over_leaves_by_no_way(owner: Session) -> None:
+    """Live, or behind the closing entry, or young: not even where its owner asks."""
+    refused = await tried(owner, "select dpp.prune('acme', 0, 0, 100)")
+    await owner.execute("update closings set seq = 0, spend_seq = 0")
+    behind = await owner.fetch("select * from dpp.prune('acme', 1, 1, 100)")
+    await owner.execute("update closings set seq = 3")
+    young = await owner.fetch("select * from dpp.prune('acme', 1, 1, 100)")
+    await owner.fetch("select dpp.prune_bodies('acme', 100)")
+
+    assert refused == "23001"
+    assert [tuple(row) for row in (*behind, *young)] == [(0, 0)] * 2
+    assert await owner.fetchval("select count(*) from submissions where inputs is null") == 0
+    assert await tried(owner, "delete from submissions") == "23001"
 
 
 async def test_the_auditor_writes_nothing(sessions: Sessions) -> None:

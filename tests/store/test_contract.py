@@ -22,7 +22,9 @@ from tests.store.contract import (
     TenantContract,
     TransferContract,
 )
+from tests.store.gauge_contract import GaugeContract
 from tests.store.key_contract import KeyContract
+from tests.store.order_contract import OrderContract
 from tests.store.receipt_contract import ReceiptContract, ServedContract, UsageContract
 from tests.store.resolve_contract import ResolveContract
 from tests.store.webhook_contract import WebhookContract
@@ -50,10 +52,12 @@ class Contract(
     EndContract,
     CancelContract,
     LeaseContract,
+    OrderContract,
     ReapContract,
     QuarantineContract,
     LargeResultContract,
     FollowContract,
+    GaugeContract,
     ChronicleContract,
     ReadContract,
     TenantContract,
@@ -70,9 +74,11 @@ class Contract(
 
 class TestPostgres(Contract):
     @pytest.fixture
-    async def world(self, store: PostgresStore, admin: Session) -> AsyncIterator[World]:
+    async def world(
+        self, store: PostgresStore, admin: Session, database: Database
+    ) -> AsyncIterator[World]:
         """PostgreSQL, judged after each test."""
-        one = await postgres_world(store, admin)
+        one = await postgres_world(store, admin, database)
         yield one
         await one.judge()
 

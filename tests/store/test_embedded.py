@@ -282,6 +282,28 @@ async def test_an_orphan_whose_pid_file_was_deleted_is_found_all_the_same(data: 
         assert postmasters(data) == [pid_of(data)] != [orphan]
 
 
+async def test_nothing_is_put_where_an_orphans_files_were_moved_away(data: Path) -> None:
+    """It writes pg_control by the path of its start: into a database that was restored there."""
+    node, _ = await trio.to_thread.run_sync(start_node, data)
+    orphan = pid_of(data)
+    kill_node(node)
+    lost = data.with_name("lost")
+    await trio.to_thread.run_sync(data.rename, lost)
+
+    said = rf"\[{orphan}\] were started on"
+    with pytest.RaisesGroup(pytest.RaisesExc(DataDirError, match=said)):
+        async with serving(data):
+            pass
+    made = [path.name for path in (data / "postgres").glob("*")]
+    os.kill(orphan, signal.SIGQUIT)
+    while postmasters(lost):  # noqa: ASYNC110 - no child of ours
+        await trio.sleep(0.01)
+    async with serving(data) as endpoint:
+        anew = await ask(endpoint.host, "select 1")
+
+    assert (made, anew) == ([], [1])
+
+
 async def test_a_killed_postmaster_is_replaced_though_a_backend_is_busy(data: Path) -> None:
     log = Log()
     busy = "select count(*) from generate_series(1, 1000000000000)"

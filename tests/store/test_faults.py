@@ -23,6 +23,7 @@ from dpp.actors.settler import SettlingDesk, settler
 from dpp.admission import Created
 from dpp.cancels import CancelAsked, Ended
 from dpp.faults import StoreBroken, StoreUnavailable
+from dpp.live import Live, Pace
 from dpp.metrics import findings_total
 from dpp.money import Micros
 from dpp.runs import Status
@@ -128,6 +129,7 @@ async def assert_nobody_is_to_blame(store: PostgresStore, tenant_id: str = "acme
 # ── logins ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("verb", ["submit", "settle", "renew", "cancel"])
 @pytest.mark.parametrize("how", [NO_LOGIN, NO_CONNECT], ids=["no login", "no connect"])
 async def test_a_refused_login_is_an_outage(
@@ -172,6 +174,7 @@ async def test_a_login_that_the_driver_cannot_make_sets_no_run_aside(
     await assert_nobody_is_to_blame(judged)
 
 
+@pytest.mark.direct
 async def test_a_run_that_ends_while_logins_are_refused_is_settled_afterwards(
     judged: PostgresStore, admin: Session
 ) -> None:
@@ -318,7 +321,7 @@ async def test_a_run_on_a_broken_page_that_expires_keeps_no_reaper_from_taking_b
     await admin.execute(BAD_PAGE.format(run_id=bad.run_id))
 
     calm = Calm(LEASE_S, 1.0, answered_at=trio.current_time())
-    await step(Passing(judged, 100, LEASE_S, Refusals(), list), calm)
+    await step(Passing(judged, Live(Pace(5.0, 100)), LEASE_S, Refusals(), list), calm)
 
     assert (await read(judged, lost.fence.run_id, "other")).status is Status.QUEUED
     (finding,) = await judged.list_findings()

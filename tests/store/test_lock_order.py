@@ -40,8 +40,8 @@ async def two_in_reverse(store: PostgresStore) -> list[Claimed]:
     await make_tenant(store)
     await submit(store, submission(priority=9), submission(priority=0))
     lease = await take_lease(store)
-    later = await claim(store, lease, limit=1)
-    return [*await claim(store, lease, limit=1), *later]
+    later = await claim(store, lease, share=1)
+    return [*await claim(store, lease, share=1), *later]
 
 
 @pytest.mark.parametrize("how", ["drain", "fences"])

@@ -28,6 +28,7 @@ from dpp.resources import sql_dir
 from dpp.store import migrate, roles
 from dpp.store.migrate import Ahead, Behind, Current, Empty
 from dpp.store.place import Place, SchemaRefused, assert_known
+from dpp.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -207,6 +208,101 @@ def test_a_schema_behind_or_ahead_is_told_by_name(
     assert empty(story) == [Behind(("two",)), Ahead(("two",)), [("one", True), ("two", True)]]
 
 
+NODES = """\
+-- nodes
+-- depends:
+
+-- migrate: apply
+create schema dpp;
+create table dpp.nodes (node_id text, version text);
+create table dpp.node_leases (node_id text, lease_until timestamptz);
+create function dpp.now() returns timestamptz language sql return statement_timestamp();
+
+-- migrate: rollback
+drop schema dpp cascade;
+"""
+BACK = "\n-- migrate: rollback\nselect 1;\n"
+ADDS = "-- adds\n-- depends: {}\n\n-- migrate: apply\ncreate table dpp.{} (n int);\n" + BACK
+TAKES = "-- takes\n-- depends: {}\n\n-- migrate: apply\ndrop table dpp.{};\n" + BACK
+LIVES = """
+insert into dpp.nodes values ('old', $1), ('gone', '0.1');
+insert into dpp.node_leases values ('old', now() + interval '1 hour'),
+  ('gone', now() - interval '1 hour');
+"""
+
+
+async def node_of(connection: asyncpg.Connection[Any], version: str | None) -> None:
+    """Let a node of this version live, beside one of an older version that is gone."""
+    text = "null" if version is None else f"'{version}'"
+    await connection.execute(LIVES.replace("$1", text))
+
+
+@pytest.mark.parametrize("version", ["0.4.9", None])
+def test_what_takes_away_waits_for_nodes_of_other_versions(
+    empty: Callable[..., Any], tmp_path: Path, version: str | None
+) -> None:
+    """The old release goes on and starts on what was added; the new one before that is gone."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for directory in (old, new):
+        directory.mkdir()
+        write(directory, **{"0001_a_pre": NODES})
+    write(new, **{"0002_b_pre": ADDS.format("0001_a_pre", "t")})
+    write(new, **{"0003_b_post": TAKES.format("0002_b_pre", "t")})
+
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=old)
+        await node_of(connection, version)
+        added = await migrate.up(connection, directory=new)
+        waits = await migrate.waiting(connection, directory=new)
+        beside = [await migrate.known(connection, directory=one) for one in (old, new)]
+        await connection.execute("delete from dpp.node_leases where node_id = 'old'")
+        taken = await migrate.up(connection, directory=new)
+        after = [await migrate.known(connection, directory=one) for one in (old, new)]
+        return [added, waits.migrations, len(waits.nodes), beside, taken, after]
+
+    assert empty(story) == [
+        ["0002_b_pre"],
+        ("0003_b_post",),
+        1,
+        [Current(), Current()],
+        ["0003_b_post"],
+        [Ahead(("0003_b_post",)), Current()],
+    ]
+
+
+def test_nodes_of_this_version_are_no_reason_to_wait(
+    empty: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(tmp_path, **{"0001_a_pre": NODES})
+
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=tmp_path)
+        await node_of(connection, VERSION)
+        write(tmp_path, **{"0002_b_pre": ADDS.format("0001_a_pre", "t")})
+        write(tmp_path, **{"0003_b_post": TAKES.format("0002_b_pre", "t")})
+        return await migrate.up(connection, directory=tmp_path)
+
+    assert empty(story) == ["0002_b_pre", "0003_b_post"]
+
+
+def test_a_release_is_not_begun_before_the_last_one_is_finished(
+    empty: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(tmp_path, **{"0001_a_pre": NODES})
+
+    async def story(connection: asyncpg.Connection[Any]) -> list[str]:
+        await migrate.up(connection, directory=tmp_path)
+        await node_of(connection, "0.4.9")
+        write(tmp_path, **{"0002_b_pre": ADDS.format("0001_a_pre", "t")})
+        write(tmp_path, **{"0003_b_post": TAKES.format("0002_b_pre", "t")})
+        write(tmp_path, **{"0004_c_pre": ADDS.format("0003_b_post", "u")})
+        with pytest.raises(DataDirError, match=r"0003_b_post waits for nodes .*old \(0.4.9\)"):
+            await migrate.up(connection, directory=tmp_path)
+        return sorted(name for name, done in await migrate.status(connection) if done)
+
+    assert empty(story) == ["0001_a_pre"]
+
+
 def test_down_takes_back_the_last_ones_first(empty: Callable[..., Any], directory: Path) -> None:
     async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
         await migrate.up(connection, directory=directory)
@@ -222,6 +318,20 @@ def test_down_takes_back_the_last_ones_first(empty: Callable[..., Any], director
     assert (last, first, nothing) == (["two"], ["one"], [])
     assert "column t.n integer" in left
     assert not any(line.startswith("column t.m") for line in left)
+
+
+def test_down_goes_back_to_what_another_release_knows(
+    empty: Callable[..., Any], directory: Path
+) -> None:
+    async def story(connection: asyncpg.Connection[Any]) -> list[Any]:
+        await migrate.up(connection, directory=directory)
+        with pytest.raises(DataDirError, match="three is not applied"):
+            await migrate.down(connection, to="three", directory=directory)
+        there = await migrate.down(connection, to="two", directory=directory)
+        back = await migrate.down(connection, to="one", directory=directory)
+        return [there, back, await migrate.status(connection, directory=directory)]
+
+    assert empty(story) == [[], ["two"], [("one", True), ("two", False)]]
 
 
 def test_a_migration_that_fails_leaves_nothing_of_itself(
@@ -267,6 +377,51 @@ def test_the_second_of_two_at_once_waits_and_finds_nothing_to_do(
     assert empty(story, "postgres") == [[], ["one", "two"]]
 
 
+def test_one_that_is_killed_half_way_is_made_whole_by_the_next_two_at_once(
+    empty: Callable[..., Any], directory: Path
+) -> None:
+    """What a killed process leaves is a connection that is cut: the server ends what it was at."""
+    write(directory, three=SLOW)
+
+    async def apply(host: str, name: str) -> list[str]:
+        async with connected(host, name, roles.OWNER) as connection:
+            return await migrate.up(connection, directory=directory)
+
+    async def story(watcher: asyncpg.Connection[Any]) -> list[Any]:
+        host, name = await watcher.fetchrow(WHERE) or ("", "")
+        killed = await asyncpg.connect(host=host, database=name, user=roles.OWNER)
+        first = asyncio.create_task(migrate.up(killed, directory=directory))
+        while await watcher.fetchval(SLEEPS) is None:
+            pass
+        killed.terminate()
+        (cut,) = await asyncio.gather(first, return_exceptions=True)
+        while await watcher.fetchval(SLEEPS) is not None:  # it looks for its client once a second
+            pass
+        left = await watcher.fetchval("select to_regclass('dpp.u')")
+        write(directory, three=SLOW.replace("3600", "0"))
+        both = await asyncio.gather(apply(host, name), apply(host, name))
+        made = await watcher.fetchval("select to_regclass('dpp.u')::text")
+        return [isinstance(cut, Exception), left, sorted(both), made]
+
+    assert empty(story, "postgres") == [True, None, [[], ["three"]], "dpp.u"]
+
+
+SLOW = """\
+-- three
+-- depends: two
+
+-- migrate: apply
+create table dpp.u (n int);
+select pg_sleep(3600);
+alter table dpp.u add column m int;
+
+-- migrate: rollback
+drop table dpp.u;
+"""
+SLEEPS = """
+select pid from pg_stat_activity
+ where datname = current_database() and wait_event = 'PgSleep'
+"""
 WHERE = "select trim('\"' from current_setting('unix_socket_directories')), current_database()"
 WAITING = """
 select count(*) from pg_locks join pg_database on pg_database.oid = database

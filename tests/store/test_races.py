@@ -376,7 +376,7 @@ async def test_two_claimers_share_a_queue_and_neither_waits(
     await submit(judged, *batch)
     lease, other = await take_lease(judged), await take_lease(judged, "node-2")
 
-    async with standing(sessions, claiming(claim_of(lease, limit=2))) as first:
+    async with standing(sessions, claiming(claim_of(lease, share=2))) as first:
         second = await claim(judged, other)
         taken = ids(await first.commit()) + ids(second)
 
@@ -392,7 +392,7 @@ async def test_a_tenant_whose_turn_another_node_holds_is_passed_over(
     lease, other = await take_lease(judged), await take_lease(judged, "node-2")
     both = ("capped", "free")
 
-    async with standing(sessions, claiming(claim_of(lease, "capped", limit=1))) as first:
+    async with standing(sessions, claiming(claim_of(lease, "capped", share=1))) as first:
         second = await claim(judged, other, *both)
         await first.commit()
 

@@ -32,7 +32,7 @@ from dpp.spending import Spending
 from dpp.store import auditing, findings, resolutions
 from dpp.store.transactions import NotCommitted
 from tests.store.contract import seen
-from tests.store.examples import DOLLAR, STORE_PLANS, end, new_key
+from tests.store.examples import DOLLAR, LEASE_S, STORE_PLANS, end, new_key
 from tests.store.resolve_contract import HALF, is_frozen, resolving, set_aside
 from tests.store.sessions import start
 from tests.store.steps import (
@@ -228,10 +228,10 @@ async def test_an_allowance_that_was_overspent_is_refolded_once_enough_has_come_
 
 @pytest.mark.parametrize("remedy", [Accept(), Refold()])
 async def test_what_is_wrong_with_counters_is_told_once_however_the_books_move_on(
-    store: PostgresStore, admin: Session, remedy: Remedy
+    store: PostgresStore, admin: Session, database: Database, remedy: Remedy
 ) -> None:
     """Of two who look one goes on from a mark; over midnight, and over the end of a month."""
-    world = await postgres_world(store, admin)
+    world = await postgres_world(store, admin, database)
     await make_busy(store)
     await admin.execute(f"{COUNTERS} where tenant_id = 'acme'; {USED}")
     looks = Looks(store)
@@ -321,6 +321,68 @@ async def test_a_live_row_that_came_back_after_the_end_goes_when_it_is_accepted(
     (again,) = await found(judged)
     assert again.invariant == "04_live_or_ended"
     await resolved(judged, again, Accept())
+
+
+async def test_a_live_row_that_nobody_submitted_is_set_aside_and_goes_when_it_is_accepted(
+    judged: PostgresStore, admin: Session
+) -> None:
+    """A claim stamps it and returns it not: handed back it would be stamped for ever."""
+    await make_tenant(judged)
+    lease = await take_lease(judged)
+    known = await begin(judged, lease)
+    before = await budget_of(judged)
+    await admin.execute(
+        "create temp table stray as select * from dpp.live_runs;"
+        "update stray set run_id = gen_random_uuid(), lease_id = null, deadline = null,"
+        " started_at = null, lease_epoch = 0;"
+        "insert into dpp.live_runs select * from stray"
+    )
+
+    assert await claim(judged, lease) == []
+    renewal = await judged.renew_lease(lease, lease_s=LEASE_S)
+    (ghost,) = [fence for fence in renewal.fences if fence != known.fence]
+    assert await judged.hand_back_runs([ghost, known.fence]) == 1  # the healthy one
+    assert await judged.hand_back_runs([ghost]) == 0
+
+    (again,) = await claim(judged, lease)
+    assert (again.fence.run_id, again.attempt) == (known.fence.run_id, 1)
+    renewal = await judged.renew_lease(lease, lease_s=LEASE_S)
+    assert [*renewal.fences] == [again.fence]
+    (aside,) = await open_now(judged)
+    assert (aside.invariant, aside.subject) == ("write_refused", str(ghost.run_id))
+    (astray,) = await found(judged)
+    assert (astray.invariant, astray.subject) == ("04_live_or_ended", str(ghost.run_id))
+    assert await budget_of(judged) == before
+    for remedy in (Settle(HALF), Void()):
+        assert isinstance(await judged.resolve_finding(resolving(aside.finding_id, remedy)), Unfit)
+    assert (await resolved(judged, aside, Accept())).frozen  # by the other
+    assert not (await resolved(judged, astray, Accept())).frozen
+    assert await admin.fetchval("select count(*) from dpp.live_runs") == 1
+    assert await found(judged) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", ["run_id = gen_random_uuid()", "max_cost = max_cost - 1"], ids=["nobody's", "amount"]
+)
+async def test_a_live_row_that_is_not_of_its_reserve_moves_no_money_when_it_expires(
+    judged: PostgresStore, admin: Session, wrong: str
+) -> None:
+    await make_tenant(judged)
+    await create(judged)
+    await create(judged)  # what it holds would cover the other's
+    before = await budget_of(judged)
+    await admin.execute("create temp table whole as select * from dpp.live_runs")
+    await admin.execute(
+        f"update dpp.live_runs set {wrong}, expires_at = dpp.now() - interval '1 s'"
+        " where run_id = (select min(run_id::text)::uuid from dpp.live_runs)"
+    )
+
+    (stray,) = await judged.unstarted_runs(10)
+    with pytest.raises(AssertionError):
+        await judged.expire_runs([stray])
+
+    assert await budget_of(judged) == before
+    await admin.execute("delete from dpp.live_runs; insert into dpp.live_runs select * from whole")
 
 
 @pytest.mark.parametrize("wrong", ["budget_day = budget_day - 1", "allowance_id = null"])

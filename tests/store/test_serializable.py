@@ -68,9 +68,11 @@ class Part(BusyContract, EndContract):
 
 class TestContract(Contract if ALL else Part):  # type: ignore[misc]  # one of the two
     @pytest.fixture
-    async def world(self, store: PostgresStore, admin: Session) -> AsyncIterator[World]:
+    async def world(
+        self, store: PostgresStore, admin: Session, database: Database
+    ) -> AsyncIterator[World]:
         """PostgreSQL, judged after each test."""
-        one = await postgres_world(store, admin)
+        one = await postgres_world(store, admin, database)
         yield one
         await one.judge()
 

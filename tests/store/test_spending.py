@@ -165,8 +165,8 @@ class Storm:
 
     async def claim(self) -> None:
         lease = await take_lease(self.world.store, lease_s=LEASE_S)
-        limit = self.random.randint(1, 6)
-        self.working += await claim(self.world.store, lease, *self.keys, limit=limit)
+        share = self.random.randint(1, 3)
+        self.working += await claim(self.world.store, lease, *self.keys, share=share)
 
     async def end(self) -> None:
         """End some: at no cost, at their whole reserve, or between."""
@@ -220,11 +220,11 @@ def month_of(day: date) -> tuple[int, int]:
     return day.year, day.month
 
 
-@pytest.mark.parametrize("seed", [2, 6, 7])
+@pytest.mark.parametrize("seed", [2, 6])
 async def test_counters_are_their_facts_and_caps_hold_wherever_the_clock_goes(
-    store: PostgresStore, admin: Session, seed: int
+    store: PostgresStore, admin: Session, database: Database, seed: int
 ) -> None:
-    world = await postgres_world(store, admin)
+    world = await postgres_world(store, admin, database)
     storm = Storm(world, admin, seed)
     for tenant_id in ("acme", "other"):
         await make_tenant(store, tenant_id, plan="capped", deposit=10_000 * DOLLAR)

@@ -88,7 +88,7 @@ class Worker:
                 self.acknowledged[answer.run_id] = one.tenant_id
 
     async def claim(self) -> None:
-        asked = claim_of(self.lease, *self.tenants(), limit=8, per_tenant=self.random.randint(1, 4))
+        asked = claim_of(self.lease, *self.tenants(), share=self.random.randint(1, 4))
         try:
             claimed = await self.store.claim_runs(asked)
         except ClaimUnknown:

@@ -41,7 +41,7 @@ def claiming(claim: Claim) -> Callable[[Connection], Awaitable[list[Claimed] | L
 
 
 def asking(lease: NodeLease) -> Callable[[Connection], Awaitable[list[Claimed] | LeaseGone]]:
-    return partial(claims.claimed_under, lease=lease)
+    return partial(claims.claimed_under, lease=lease, plans=STORE_PLANS)
 
 
 def ending(*batch: End) -> Callable[[Connection], Awaitable[list[Settlement | Busy]]]:
@@ -86,7 +86,7 @@ def handing_back(*fences: Fence) -> Callable[[Connection], Awaitable[int]]:
     return partial(
         endings.hand_back_runs,
         fences=fences,
-        ending_ids=[uuid4() for _ in fences],
+        ids=[uuid4() for _ in fences],
         attempts_max=LIMITS.attempts_max,
     )
 

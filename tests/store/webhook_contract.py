@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -79,12 +80,16 @@ async def claimed(
     *,
     rooms: Mapping[UUID, int] | None = None,
     per_endpoint: int = 10,
+    tenant_rooms: Mapping[str, int] | None = None,
+    per_tenant: int = 50,
     after: UUID | None = None,
     limit: int = 100,
 ) -> list[Due]:
     return await store.claim_deliveries(
         rooms=rooms or {},
         per_endpoint=per_endpoint,
+        tenant_rooms=tenant_rooms or {},
+        per_tenant=per_tenant,
         after=after,
         limit=limit,
         hold_s=HOLD_S,
@@ -610,6 +615,46 @@ class WebhookContract:
         found = await claimed(store, rooms={first.webhook_id: 1})
         assert [one.webhook_id for one in found] == [first.webhook_id]
         assert len(await claimed(store)) == 2
+
+    async def test_a_tenant_at_its_bound_gets_no_more_and_others_do(self, world: World) -> None:
+        store = world.store
+        hooks = {}
+        for name in ("acme", "other"):
+            await make_tenant(store, name)
+            hooks[name] = [await endpoint(store, name) for _ in range(3)]
+            for _ in range(2):
+                await settle(store, name)
+
+        found = await claimed(store, per_tenant=3)
+        assert sorted(one.webhook_id for one in found) == [
+            hook.webhook_id for name in hooks for hook in (hooks[name][0], *hooks[name][:2])
+        ]
+        assert await claimed(store, tenant_rooms={"acme": 0, "other": 0}) == []
+        found = await claimed(store, tenant_rooms={"acme": 0}, per_tenant=1)
+        assert [one.webhook_id for one in found] == [hooks["other"][1].webhook_id]
+        found = await claimed(store, tenant_rooms={"acme": 2, "other": 9})
+        assert Counter(one.tenant_id for one in found) == {"acme": 2, "other": 2}
+        last = hooks["acme"][2].webhook_id
+        assert [one.webhook_id for one in await claimed(store)] == [last]
+
+    async def test_what_a_tenant_has_no_room_for_keeps_the_next_claim_from_nobody(
+        self, world: World
+    ) -> None:
+        """It may take places of the claim that fills the tenant, and none of the one after it."""
+        store = world.store
+        await make_tenant(store)
+        hooks = [await endpoint(store) for _ in range(2)]
+        await settle(store)
+        await make_tenant(store, "other")
+        others = await endpoint(store, "other")
+        await settle(store, "other")
+
+        first = await claimed(store, per_tenant=1, limit=2)
+        second = await claimed(store, tenant_rooms={"acme": 0}, limit=2)
+
+        assert [one.webhook_id for one in first] == [hooks[0].webhook_id]
+        assert [one.webhook_id for one in second] == [others.webhook_id]
+        assert [one.webhook_id for one in await claimed(store)] == [hooks[1].webhook_id]
 
     async def test_a_claim_goes_on_behind_an_endpoint(self, world: World) -> None:
         store = world.store

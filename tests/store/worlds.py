@@ -11,6 +11,7 @@ from attrs import define, field
 
 from tests.fake_store import FakeStore
 from tests.oracle.money import Memory, Violation, violations
+from tests.pgbouncer import reconnect
 from tests.store.examples import STORE_PLANS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dpp.ports import Store
     from dpp.store.postgres import PostgresStore
+    from tests.conftest import Database
     from tests.store.sessions import Session
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -57,6 +59,7 @@ class PostgresWorld:
 
     store: PostgresStore
     admin: Session
+    pooler_host: str = ""
     now: datetime = NOW
     memory: Memory = field(factory=Memory)
 
@@ -65,13 +68,15 @@ class PostgresWorld:
         self.now += timedelta(seconds=seconds)
         name = await self.admin.fetchval("select current_database()")
         await self.admin.execute(f"alter database {name} set dpp.fake_now = '{self.now}'")
+        if self.pooler_host:  # it keeps connections, too
+            await self.admin.run(lambda _: reconnect(self.pooler_host, name))
         await self.store.close()
 
     async def outlive(self, tenant_id: str, run_id: UUID) -> None:
         """Write what is kept of it, as the pruner's role would."""
         insert = (
             "insert into dpp.spent_keys (tenant_id, idempotency_key, run_id, fingerprint,"
-            " pruned_at) values ($1, $2, $3, '', dpp.now())"
+            " ended_at, pruned_at) values ($1, $2, $3, '', dpp.now(), dpp.now())"
         )
         await self.admin.fetch(insert, tenant_id, f"order-{run_id}", run_id)
 
@@ -99,10 +104,11 @@ class PostgresWorld:
         return await self.admin.run(lambda connection: violations(connection, self.memory))
 
 
-async def postgres_world(store: PostgresStore, admin: Session) -> PostgresWorld:
+async def postgres_world(store: PostgresStore, admin: Session, database: Database) -> PostgresWorld:
     """Stop the clock at `NOW`."""
     store.plans = STORE_PLANS
-    world = PostgresWorld(store, admin)
+    pooler_host = "" if database.entrance == database.host else database.entrance
+    world = PostgresWorld(store, admin, pooler_host)
     await world.advance(0)
     return world
 

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ import dpp
 from dpp import datadir, environment
 from dpp.cli.exits import Exit, Stop, Trouble
 from dpp.datadir import RunningNode
+from dpp.program import command
 
 if TYPE_CHECKING:
     from dpp.urls import Address
@@ -180,7 +180,7 @@ def started(path: Path, *, listen: str, management: str, config: Path) -> Iterat
     arguments += ["--listen", listen, "--management", management]
     with tempfile.TemporaryFile(prefix="dpp-demo-") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dpp", *arguments],
+            [*command(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

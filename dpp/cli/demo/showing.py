@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpp.cli.demo import question
 from dpp.cli.tables import when
+from dpp.program import typed
 
 if TYPE_CHECKING:
     from dpp.cli.demo.child import Child
@@ -67,14 +66,6 @@ def show_ledger(out: Output, transfers: Iterable[Mapping[str, Any]], *, title: s
     out.table(LEDGER, rows, title=title, numbers=("seq", *USD))
 
 
-def program() -> str:
-    """Return how a shell starts this program again, from wherever it stands."""
-    started = Path(sys.argv[0])
-    if started.name == "__main__.py":
-        return f"{shlex.quote(sys.executable)} -m dpp"
-    return shlex.quote(str(started.absolute()))
-
-
 def curl_lines(child: Child, api_key: str, run_id: str) -> list[str]:
     """Return commands to go on with, each complete."""
     url, auth = child.node.url, f'-H "Authorization: Bearer {api_key}"'
@@ -91,5 +82,5 @@ def curl_lines(child: Child, api_key: str, run_id: str) -> list[str]:
         f"curl -s {url}/v1/budget {auth}",
         f"curl -s {url}/v1/transfers {auth}",
         f"curl -s {child.node.management_url}/metrics",
-        f"{program()} audit --data-dir {shlex.quote(str(child.path))}",
+        f"{typed()} audit --data-dir {shlex.quote(str(child.path))}",
     ]

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from dpp import metrics
 from dpp.faults import StoreUnavailable
-from dpp.http.admin import books, findings, keys, tenants, transfers
+from dpp.http.admin import books, configuration, findings, keys, modes, nodes, tenants, transfers
 from dpp.http.admin.desk import NO_TENANT, Desk
 from dpp.http.admin.wire import FINDING_ID, RUN_ID, TENANT
 from dpp.http.answers import SECURITY
@@ -27,6 +27,7 @@ from dpp.http.problems import Problem, over_quota, unauthorized, unavailable
 from dpp.logs import get_logger
 
 ROOT: Final = "/admin/v1"
+METRICS: Final = "/metrics"
 BODY_MAX: Final = 64 * 1024  # the largest body is a reference and a reason
 FAILURES_A_MINUTE: Final = 10  # of an address
 NAMES: Final[Mapping[str, tuple[str, Problem]]] = {  # what stands for what in a path
@@ -51,8 +52,8 @@ def admin_app(desk: Desk, token: str) -> App:
     app.register_error_handler(HTTPException, refuse)
     app.register_error_handler(StoreUnavailable, away)
     app.register_error_handler(Exception, failed)
-    app.get("/metrics")(show_metrics)
-    for resource in (tenants, keys, transfers, books, findings):
+    app.get(METRICS)(show_metrics)
+    for resource in (tenants, keys, transfers, books, findings, nodes, modes, configuration):
         resource.add_to(app, ROOT, desk)
     return cast("App", app)  # Quart spells out every kind of scope and message
 

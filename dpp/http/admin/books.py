@@ -9,7 +9,7 @@ from quart import Quart
 from dpp.blobs import Blobs, CouldNotAsk, Pointer, astray
 from dpp.findings import Sample
 from dpp.http.admin.desk import Desk, Outcome, answers, told
-from dpp.http.admin.views import Listing, audit_view, node_view
+from dpp.http.admin.views import audit_view
 
 # Objects are read whole, up to 64 MiB each, and an audit of small books takes no time at all.
 SAMPLE_MAX: Final = 50
@@ -30,7 +30,7 @@ async def sample(blobs: Blobs, pointers: Sequence[Pointer]) -> Sample:
     with trio.move_on_after(SAMPLE_S):  # noqa: ASYNC912 - mostly there is some
         for pointer in pointers:
             try:
-                there = await blobs.look(pointer.key)
+                there = await blobs.check(pointer.key)
             except CouldNotAsk as error:
                 return Sample(looked=looked, astray=tuple(strays), could_not_ask=error.why)
             looked += 1
@@ -41,12 +41,6 @@ async def sample(blobs: Blobs, pointers: Sequence[Pointer]) -> Sample:
     return Sample(looked=looked, astray=tuple(strays))
 
 
-async def nodes(desk: Desk) -> Outcome:
-    """GET /admin/v1/nodes: those that live, by their lease rows."""
-    return told(200, Listing([node_view(node) for node in await desk.store.list_nodes()]))
-
-
 def add_to(app: Quart, root: str, desk: Desk) -> None:
     """Put these on the app."""
-    for handler in (audit, nodes):
-        app.get(f"{root}/{handler.__name__}")(answers(handler, desk))
+    app.get(f"{root}/audit")(answers(audit, desk))

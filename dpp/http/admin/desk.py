@@ -4,9 +4,9 @@ A 503 tells operators' tools that nothing was done, so a write whose outcome an 
 is asked again here, under the same identity, until it is known or `INSIST_S` are over.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import trio
 from attrs import frozen
@@ -23,6 +23,7 @@ from dpp.http.problems import Problem, invalid
 from dpp.http.requests import Parameters, Values, Whole, Words, read_values
 from dpp.http.views.encoding import encode
 from dpp.http.wire import read
+from dpp.live import Live
 from dpp.logs import get_logger
 from dpp.plans import Plans
 from dpp.ports import Admin
@@ -47,12 +48,17 @@ log = get_logger(__name__)
 
 @frozen
 class Desk:
-    """What the resources work with. `random_bytes` makes keys."""
+    """What the resources work with. `random_bytes` makes keys, `key_ended` hears of ended ones.
+
+    `running`: the configuration in force, as tables without secrets.
+    """
 
     store: Admin
     blobs: Blobs
-    plans: Plans
+    plans: Live[Plans]
     random_bytes: Callable[[int], bytes]
+    key_ended: Callable[[str], object] = lambda _: None
+    running: Callable[[], Mapping[str, Any]] = dict
 
 
 async def insist(ask: Callable[[], Awaitable[Asked]]) -> Asked:
@@ -93,9 +99,9 @@ def read_list_query() -> Values | Problem:
 
 def refuse_plan(desk: Desk, plan: str) -> Problem | None:
     """Say that there is no such plan; None = there is."""
-    if plan in desk.plans:
+    if plan in desk.plans.now:
         return None
-    return invalid([InputError("/plan", f"must be one of {', '.join(sorted(desk.plans))}")])
+    return invalid([InputError("/plan", f"must be one of {', '.join(sorted(desk.plans.now))}")])
 
 
 def told(status: int, view: object) -> Answer:

@@ -73,6 +73,7 @@ async def rotate(desk: Desk, tenant: str, key_id: str) -> Outcome:
         return NO_KEY
     if not isinstance(rotated, Rotated):
         return refusal(rotated)
+    desk.key_ended(key_id)
     record("key rotated", tenant, body, key_id=rotated.new.key_id, replaces=key_id)
     made = with_key(key_view(rotated.new), rotated.new.key_id, minted.text)
     return told(201, {**made, "replaces": key_view(rotated.old)})
@@ -85,6 +86,7 @@ async def revoke(desk: Desk, tenant: str, key_id: str) -> Outcome:
         return body
     if not await insist(lambda: desk.store.revoke_key(tenant, key_id, operator=body.operator)):
         return NO_KEY
+    desk.key_ended(key_id)
     record("key revoked", tenant, body, key_id=key_id)
     return told(200, {"key_id": key_id, "revoked": True})
 

@@ -11,7 +11,8 @@ from dpp.findings import Audit, Finding
 from dpp.http.views.books import BudgetView, budget_view
 from dpp.http.views.keys import key_view as tenants_key_view
 from dpp.keys import Key
-from dpp.leases import Node
+from dpp.membership import Member
+from dpp.modes import Mode, ModeChange
 from dpp.tenants import Tenant
 
 
@@ -112,12 +113,49 @@ class AuditView:
 
 
 @frozen(slots=False)
+class DrainView:
+    """Who asked a node to drain, and why."""
+
+    asked_at: datetime
+    operator: str
+    reason: str
+
+
+@frozen(kw_only=True, slots=False)
 class NodeView:
-    """A living node."""
+    """A node. Times and loads are of its last report; `loops`: seconds since each did its work."""
 
     node_id: str
-    lease_id: UUID
-    lease_until: datetime
+    state: str
+    version: str | None
+    runs: int | None
+    concurrency: int | None
+    last_heartbeat: datetime
+    lease_until: datetime | None
+    lease_left_s: float | None
+    left_at: datetime | None
+    drain: DrainView | None
+    reported_at: datetime | None
+    loops: Mapping[str, float | None]
+
+
+@frozen(slots=False)
+class ModeChangeView:
+    """A mode that an operator asked for."""
+
+    mode: str
+    reason: str
+    operator: str
+    set_at: datetime
+    expires_at: datetime | None
+
+
+@frozen(slots=False)
+class ModeView:
+    """The mode in force, and the trail of changes, newest first."""
+
+    mode: str
+    changes: Sequence[ModeChangeView]
 
 
 @frozen(slots=False)
@@ -180,6 +218,31 @@ def audit_view(audit: Audit) -> AuditView:
     )
 
 
-def node_view(node: Node) -> NodeView:
+def node_view(member: Member) -> NodeView:
     """Return a node as operators see it."""
-    return NodeView(node.node_id, node.lease_id, node.lease_until)
+    report, until, drain = member.report, member.lease_until, member.drain
+    return NodeView(
+        node_id=member.node_id,
+        state=member.state.value,
+        version=None if report is None else report.version,
+        runs=None if report is None else report.runs,
+        concurrency=None if report is None else report.concurrency,
+        last_heartbeat=member.last_heartbeat,
+        lease_until=until,
+        lease_left_s=None if until is None else round((until - member.now).total_seconds(), 1),
+        left_at=member.left_at,
+        drain=None if drain is None else DrainView(drain.asked_at, drain.operator, drain.reason),
+        reported_at=member.reported_at,
+        loops={} if report is None else report.loops,
+    )
+
+
+def mode_view(in_force: Mode, changes: Sequence[ModeChange]) -> ModeView:
+    """Return the mode as operators see it."""
+    return ModeView(
+        in_force.value,
+        [
+            ModeChangeView(one.mode.value, one.reason, one.operator, one.set_at, one.expires_at)
+            for one in changes
+        ],
+    )

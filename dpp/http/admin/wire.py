@@ -110,6 +110,22 @@ class AdjustBody(TransferBody):
 
 
 @frozen(kw_only=True)
+class DrainBody(Change):
+    """A node is asked to drain; whoever asks says why."""
+
+    reason: Why
+
+
+@frozen(kw_only=True)
+class ModeBody(Change):
+    """A mode for all nodes, and why; without an end it stays until it is changed."""
+
+    mode: Literal["normal", "no-submit", "drain"]
+    reason: Why
+    expires_in_s: Lives | None = None
+
+
+@frozen(kw_only=True)
 class ResolveBody(Change):
     """What is done about a finding, and why; `cost_usd` goes with settle alone."""
 

@@ -28,7 +28,7 @@ ANSWERED: Final[Mapping[str, Json]] = {
         "digits or any of `._~-`, else a new one.",
         REQUEST_ID,
     ),
-    "Location": _header("Where the run is.", f"/v1/runs/{RUN_ID}"),
+    "Location": _header("Where the run is, or its result.", f"/v1/runs/{RUN_ID}"),
     "Idempotency-Replayed": _header(
         "`true`: the key had named this run before; this is the run as it is now.",
         "true",
@@ -75,6 +75,7 @@ ANSWERED: Final[Mapping[str, Json]] = {
 
 _COSTS: Final = ("X-DPP-Cost-Reserved", "X-DPP-Cost-Minimum-Fee", "X-DPP-Cost-Actual")
 _RATE: Final = ("RateLimit-Policy", "RateLimit")
+_MOVED: Final = 307
 _PART: Final = ("ETag", "Repr-Digest", "Accept-Ranges", "Content-Disposition")
 # By operation, beside those that every answer has, and those of the rate where there is one.
 _OF_SUCCESS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -95,6 +96,8 @@ _OF_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
 
 def of_success(route: Route, status: int) -> Json:
     """Return the headers of an answer that is no problem."""
+    if status == _MOVED:
+        return _named(("X-Request-Id", "Location", "Repr-Digest", *(_RATE if route.limit else ())))
     own = _OF_SUCCESS.get(route.handler.__name__, ())
     rate = _RATE if route.limit else ()
     return _named(("X-Request-Id", *own, *(_OF_STATUS.get(status, ()) if own else ()), *rate))

@@ -54,7 +54,9 @@ NOTES: Final[Mapping[str, tuple[str, str]]] = {
         "Runs",
         (
             "The bytes as they were stored, with their digest; ranges are served. A body that "
-            "ends is right to its last byte; one that is cut off is not to be used."
+            "ends is right to its last byte; one that is cut off is not to be used. Where results "
+            "lie in an object store a large one is a 307 to a link that holds for 600 s: follow it "
+            "without the API key, and compare what comes with the digest."
         ),
     ),
     "get_receipt": (
@@ -175,6 +177,7 @@ STATUSES: Final[Mapping[tuple[str, int], str]] = {
     ("get_result", 200): "All of it.",
     ("get_result", 206): "A part of it: bytes, mostly no JSON by themselves.",
     ("get_result", 304): "You have it.",
+    ("get_result", 307): "It lies there; the link holds for 600 s.",
     ("cancel_run", 202): "It is asked to stop.",
     ("cancel_run", 200): "It has ended.",
     ("get_readyz", 503): "Requests should not come here.",

@@ -27,6 +27,12 @@ MEMBERS: Final[Mapping[str, Json]] = {
     },
     "allowed": {**_NAMES, "description": "The packs that the tenant may run."},
     "violated-policies": {**_NAMES, "description": "The limits that were hit."},
+    "retry_after_s": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "Seconds until it may be sent again, as in Retry-After; an item of a batch "
+        "has no other way to say so.",
+    },
     "available_usd": _MONEY,
     "required_usd": _MONEY,
     "limit_usd": _MONEY,
@@ -37,6 +43,10 @@ MEMBERS: Final[Mapping[str, Json]] = {
         "description": "When the cap counts anew; null: never.",
     },
     "run_id": {"type": "string"},
+    "archived": {
+        "type": "boolean",
+        "description": "Whether it is kept in an archive, from which an operator can restore it.",
+    },
     "cost_usd": _MONEY,
     "refunded_usd": _MONEY,
     "left_usd": _MONEY,
@@ -126,8 +136,9 @@ TOLD: Final[Mapping[str, Told]] = {
     "resolution-refused": Told(_OPERATORS, "the database refuses to resolve the finding"),
     "resolution-unfit": Told(_OPERATORS, "this does not mend the finding"),
     "result-expired": Told(
-        "The result was kept until result_expires_at; the receipt stays.",
-        "the result was served until the run's result_expires_at",
+        "The result was kept until result_expires_at, or lies in an archive; the receipt stays.",
+        "the result lies in an archive; an operator can restore it",
+        {"archived": True},
     ),
     "run-expired": Told(
         "The run, or the run that the key named, is past retention. It was not bought again.",
@@ -192,7 +203,7 @@ TOLD: Final[Mapping[str, Told]] = {
     "quota-exceeded": Told(
         "Wait for Retry-After seconds, then send the same again.",
         "100 submissions a minute; the next in 12 s",
-        {"violated-policies": ["submit"]},
+        {"violated-policies": ["submit"], "retry_after_s": 12},
     ),
     "headers-too-large": Told("Send fewer headers.", "the head has more than 16384 bytes"),
     "internal-error": Told(
@@ -204,6 +215,7 @@ TOLD: Final[Mapping[str, Told]] = {
         "Nothing is known to have happened. Send the same again, with the same key, after "
         "Retry-After seconds.",
         "the database is away; ask the same again",
+        {"retry_after_s": 1},
     ),
 }
 

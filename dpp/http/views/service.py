@@ -27,10 +27,11 @@ class ReadyView:
     """Whether requests should come here, and each dependency in use.
 
     `degraded`: what is amiss and does not keep requests away. `differing`: nodes whose plans or
-    packs are not this node's.
+    packs are not this node's. `mode`: what operators let all nodes do, where it is not all.
     """
 
     status: Literal["ready", "degraded", "not_ready"]
     services: dict[str, str]
     degraded: list[str] = field(factory=list)
     differing: dict[str, list[str]] = field(factory=dict)
+    mode: str | None = None

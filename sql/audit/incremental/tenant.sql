@@ -7,4 +7,7 @@ transfers as not materialized (select * from dpp.transfers where tenant_id = :te
 budgets as not materialized (select * from dpp.budgets where tenant_id = :tenant_id),
 allowances as not materialized (select * from dpp.allowances where tenant_id = :tenant_id),
 usage_days as not materialized (select * from dpp.usage_days where tenant_id = :tenant_id),
+closings as not materialized (select * from dpp.closings where tenant_id = :tenant_id),
+closed_days as not materialized (select * from dpp.closed_days where tenant_id = :tenant_id),
+closed_allowances as not materialized (select * from dpp.closed_allowances where tenant_id = :tenant_id),
 ledger as not materialized (select * from dpp.ledger where tenant_id = :tenant_id)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from tests.fault.mutants import (
+    aside,
     books,
     claims,
     commits,
     endings,
+    hints,
     intake,
     leases,
     recovery,
     results,
+    retention,
     webhooks,
 )
 from tests.fault.mutants.bug import Bug
@@ -24,5 +27,8 @@ BUGS: tuple[Bug, ...] = (
     *results.BUGS,
     *intake.BUGS,
     *books.BUGS,
+    *retention.BUGS,
     *webhooks.BUGS,
+    *hints.BUGS,
+    *aside.BUGS,
 )

@@ -13,7 +13,7 @@ RACES = "tests/store/test_races.py::"
 BUGS = (
     Bug(
         "a claim takes more than it asked for",
-        (Change(CLAIM, "   limit :limit::int\n", "   limit :limit::int + 1\n"),),
+        (Change(CLAIM, "       limit head.places\n", "       limit head.places + 1\n"),),
         (CONTRACT + "test_never_more_than_the_limit",),
     ),
     Bug(
@@ -36,8 +36,13 @@ BUGS = (
         (
             Change(
                 CLAIM,
-                "             and r.quarantined_at is null\n             and (r.expires_at",
-                "             and (r.expires_at",
+                "\n             and r.quarantined_at is null\n             and (r.expires_at",
+                "\n             and (r.expires_at",
+            ),
+            Change(
+                CLAIM,
+                "\n         and r.quarantined_at is null\n         and (r.expires_at",
+                "\n         and (r.expires_at",
             ),
         ),
         (CONTRACT + "test_nobody_but_an_operator_touches_what_is_set_aside",),

@@ -68,12 +68,14 @@ BUGS = (
         if earlier.fingerprint != submission.fingerprint:
             return ExistsWithDifferentRequest()
         return Pruned(earlier.run_id) if earlier.pruned else Exists(earlier.run_id)
-    if account.suspended:
-        return TenantSuspended()
+    closed = shut(account, books.in_force)
+    if closed is not None:
+        return closed
 """,
                 """\
-    if account.suspended:
-        return TenantSuspended()
+    closed = shut(account, books.in_force)
+    if closed is not None:
+        return closed
     if earlier is not None:
         if earlier.fingerprint != submission.fingerprint:
             return ExistsWithDifferentRequest()

@@ -84,8 +84,7 @@ BUGS = (
         (
             Change(
                 RECONCILER,
-                "            await self._wait(left, fence, unasked.why)\n"
-                "            return False\n",
+                "            await self._wait(left, fence, there.why)\n            return False\n",
                 "            there = Missing()\n",
             ),
         ),

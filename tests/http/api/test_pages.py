@@ -199,3 +199,15 @@ def test_a_browser_finds_nothing_to_complain_of(served_node: Any, tmp_path: Path
 
     assert "Content Security Policy" not in ended.stderr
     assert '<p class="filter">' in ended.stdout
+
+
+async def test_pages_are_the_same_under_any_host(shared: Client) -> None:
+    hosts = ["x" * 64 + ".example", "a..b", ".", "xn--a", "[::1]:8080", "127.0.0.1:1"]
+
+    answers = [await shared.as_nobody().ask("GET", "/docs", headers={"Host": h}) for h in hosts]
+    unknown = [await shared.as_nobody().ask("PUT", "/nowhere", headers={"Host": h}) for h in hosts]
+
+    assert {(one.status_code, len(one.content)) for one in answers} == {
+        (200, len(answers[0].content))
+    }
+    assert {one.status_code for one in unknown} == {404}

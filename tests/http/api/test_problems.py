@@ -21,7 +21,7 @@ UNKNOWN = "/v1/runs/018f0000-0000-7000-8000-000000000000"
 SET = "update dpp.tenants set {} = now() where tenant_id = $1 returning 1"
 PRUNED = """
 insert into dpp.spent_keys
-select $1, idempotency_key, gen_random_uuid(), fingerprint, now() from dpp.submissions
+select $1, idempotency_key, gen_random_uuid(), fingerprint, now(), now() from dpp.submissions
  where tenant_id = $2 returning 1
 """
 # The append-only triggers let nobody do this but a superuser who turns them off.

@@ -242,8 +242,8 @@ async def test_run_past_retention_is_told_from_one_that_never_was(
 ) -> None:
     other, gone = await new_tenant(), "018f0000-0000-7000-8000-00000000abcd"
     insert = (
-        "insert into dpp.spent_keys (tenant_id, idempotency_key, run_id, fingerprint, pruned_at) "
-        "values ($1, 'k', $2, '', now()) returning 1"
+        "insert into dpp.spent_keys (tenant_id, idempotency_key, run_id, fingerprint, ended_at, "
+        "pruned_at) values ($1, 'k', $2, '', now(), now()) returning 1"
     )
     await books.rows(insert, acme.name, UUID(gone))
 

@@ -24,7 +24,7 @@ from tests.node_process import NodeProcess
 
 SEED = 4711
 EXAMPLES = 8  # of an operation in each phase
-MAX_S = 45  # of the whole run, which goes on dicing until then
+MAX_S = 30  # of the whole run, which goes on dicing until then
 TENANT = "schemathesis"
 PLACE = Path(__file__).parent
 CONFIG = """

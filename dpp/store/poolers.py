@@ -1,0 +1,62 @@
+"""What stands between DPP and PostgreSQL, found by asking: nothing, a session, or a transaction.
+
+A pooler in transaction mode gives each transaction the server process that is free just then. So
+two connections that see one process, or one that sees two, prove it; a server itself, and a pooler
+in session mode, never show that. Without other clients one round decides. Beside busy ones a round
+may miss it, one time in two at the worst (a pool of two), so there are many. What a pooler is not
+told apart by is its name: whatever works like one of these, is one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+FIND_S = 10.0  # for all of it; a pool that is full makes even one round wait
+ROUNDS = 20  # behind a pooler: all of them miss a transaction mode one time in a million
+ROUNDS_DIRECT = 3  # of a server that says so; a pooler that passes on its process is found by these
+PID = "select pg_backend_pid()"
+
+
+class Pooler(StrEnum):
+    """How a connection leads to the server; the words of `database.pooler`."""
+
+    NONE = "direct"
+    SESSION = "session"
+    TRANSACTION = "transaction"
+
+
+async def find_pooler(keywords: Mapping[str, Any]) -> Pooler:
+    """Return what stands between; raises as connecting does. `keywords`: of `asyncpg.connect`."""
+    one = await asyncpg.connect(**keywords, statement_cache_size=0, timeout=FIND_S)
+    try:
+        other = await asyncpg.connect(**keywords, statement_cache_size=0, timeout=FIND_S)
+    except BaseException:
+        one.terminate()
+        raise
+    loop = asyncio.get_running_loop()
+    # No driver time-out: that would send a CancelRequest, which may meet somebody else's query.
+    alarms = [loop.call_later(FIND_S, connection.terminate) for connection in (one, other)]
+    try:
+        return await _compare(one, other)
+    finally:
+        for alarm in alarms:
+            alarm.cancel()
+        one.terminate()
+        other.terminate()
+
+
+async def _compare(one: Any, other: Any) -> Pooler:  # noqa: ANN401 - the driver's connections
+    """Ask one which process works for it, and the other as often as it takes."""
+    process = await one.fetchval(PID)
+    is_direct = process == one.get_server_pid()
+    others: set[int] = set()
+    for _ in range(ROUNDS_DIRECT if is_direct else ROUNDS):
+        await other.execute("begin")
+        others.add(await other.fetchval(PID))
+        await other.execute("rollback")
+        if process in others or len(others) > 1:
+            return Pooler.TRANSACTION
+    return Pooler.NONE if is_direct else Pooler.SESSION
