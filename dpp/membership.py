@@ -27,6 +27,7 @@ class Report:
     """What a node says of itself. `loops`: seconds since each last did its work; None = never."""
 
     node_id: str
+    host: str  # its machine's name
     version: str
     runs: int
     concurrency: int

@@ -12,6 +12,7 @@ import gc
 import os
 import secrets
 import signal
+import socket
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from random import Random
@@ -91,7 +92,6 @@ from dpp.urls import Address
 from dpp.version import VERSION
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
@@ -677,6 +677,7 @@ async def hear_orders(house: House) -> None:
     def report() -> Report:
         return Report(
             node_id=house.standing.node_id,
+            host=socket.gethostname(),
             version=VERSION,
             runs=len(house.attempts),
             concurrency=house.config.runs.concurrency,

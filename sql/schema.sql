@@ -434,6 +434,7 @@ CREATE TABLE dpp.nodes (
     last_heartbeat timestamp with time zone NOT NULL,
     drained_at timestamp with time zone,
     reported_at timestamp with time zone,
+    host text,
     version text,
     runs integer,
     concurrency integer,

@@ -9,6 +9,7 @@ goes to the server directly. That server is Debian's PostgreSQL 15, where it is 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - synchronous fixtures talk to PostgreSQL before trio runs
+import faulthandler
 import itertools
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key as stderr_fd
 from attrs import frozen
 from hypothesis import settings
 
@@ -59,6 +61,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No example fails because the machine was busy; a failing one prints what repeats it.
 settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")
+
+HUNG_S = 30  # from a test's timeout to the end of its process
 
 POOLER = Pooler(os.environ.get("TEST_POOLER", Pooler.NONE))
 # Tests reconnect it, which may cut a login: no test shall wait the usual 15 s for the next one.
@@ -212,6 +216,23 @@ async def store(bridge: Bridge, database: Database) -> AsyncIterator[PostgresSto
     async with opened as one:
         one.plans = PLANS
         yield one
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the process of a test that its timeout did not end, with every thread's stack on stderr.
+
+    pytest-timeout raises in the main thread, once. What waits for a thread while that unwinds, as a
+    bridge's end does when trio dies above it, waits for ever; one such test ate a whole run.
+    """
+    marker = item.get_closest_marker("timeout")
+    asked = item.config.getoption("timeout") or item.config.getini("timeout")
+    seconds = float(marker.args[0] if marker else asked) + HUNG_S
+    faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[stderr_fd])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ from dpp.timeline import Entry, of_trace, parse, runs_of
 
 SHOWN_FIRST = ("timestamp", "level", "event", "logger", "severity", "trace_id")
 STDIN = "-"
+ASKED = "Name the trace and then the logs: dpp logs trace TRACE_ID FILE…"
 
 
 @click.group("logs", cls=Group)
@@ -36,6 +37,9 @@ def trace(session: Session, trace_id: str, files: tuple[str, ...]) -> int:
     FILE is a node's log, plain or .gz; "-", or none, is what stands on stdin, such as
     journalctl's. Status 1 where no line is of that trace.
     """
+    if Path(trace_id).is_file() or (not files and sys.stdin.isatty()):
+        asks = f"{trace_id} is a file" if Path(trace_id).is_file() else "no FILE is named"
+        raise Stop(Exit.USAGE, Trouble("nothing_to_read", asks, todo=ASKED))
     entries = [entry for file in files or (STDIN,) for entry in read(file)]
     found = of_trace(entries, trace_id, runs_of(entries, trace_id))
     session.out.result({"lines": [{"source": one.source, **one.line} for one in found]})

@@ -25,7 +25,16 @@ KEYS = (
     *("key_id", "state", "scopes", "created_by"),
     *("created_at", "expires_at", "last_used_at", "spent_usd"),
 )
-NODES = ("node_id", "state", "version", "runs", "concurrency", "lease_left_s", "last_heartbeat")
+NODES = (
+    "node_id",
+    "host",
+    "state",
+    "version",
+    "runs",
+    "concurrency",
+    "lease_left_s",
+    "last_heartbeat",
+)
 MODES = ("mode", "set_at", "expires_at", "operator", "reason")
 FINDINGS = ("finding_id", "invariant", "subject", "tenant_id", "opened_at")
 OFFENDERS_SHOWN = 5
@@ -168,6 +177,7 @@ def node_pairs(node: Mapping[str, Any]) -> dict[str, object]:
     drain, lease_s = node.get("drain") or {}, node.get("lease_left_s")
     pairs = {
         "node": node.get("node_id"),
+        "host": node.get("host"),
         "state": node.get("state"),
         "drain asked": when(drain.get("asked_at")),
         "  by": drain.get("operator"),

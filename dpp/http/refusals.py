@@ -51,7 +51,9 @@ def problem_of(refusal: Refusal) -> Problem:  # noqa: C901, PLR0911, PLR0912 - a
         case TenantFrozen():
             return Problem("tenant-frozen", "its books are being looked at; accepted runs go on")
         case NoSubmits(retry_after_s):
-            return unavailable("new runs are not taken for now; accepted runs go on", retry_after_s)
+            return unavailable(
+                "maintenance: new runs are not taken for now; accepted runs go on", retry_after_s
+            )
         case PlanUnknown(plan):
             return unavailable(f"this node does not know the plan {plan!r}: the operator must act")
         case PackUnknown(allowed):

@@ -23,6 +23,7 @@ async def report_node(connection: Connection, report: Report) -> None:
         await queries.report_node.fetch(
             connection,
             node_id=report.node_id,
+            host=report.host,
             version=report.version,
             runs=report.runs,
             concurrency=report.concurrency,
@@ -112,6 +113,7 @@ def report(row: Row) -> Report | None:
     loops: dict[str, Any] = json.loads(row["loops"])
     return Report(
         node_id=row["node_id"],
+        host=row["host"],
         version=row["version"],
         runs=row["runs"],
         concurrency=row["concurrency"],

@@ -109,6 +109,7 @@ create table nodes (                           -- outlives its leases; never ask
   last_heartbeat timestamptz not null,
   drained_at timestamptz,                      -- its last tenure ended in order
   reported_at timestamptz,                     -- what it says of itself, for operators to look at
+  host text,
   version text,
   runs int,
   concurrency int,

@@ -89,3 +89,12 @@ def test_a_log_that_cannot_be_read_is_named(dpp: Dpp, tmp_path: Path, name: str)
 
     assert ended.status == Exit.USAGE
     assert name in ended.err + ended.out
+
+
+def test_a_forgotten_trace_is_asked_for(dpp: Dpp, two_logs: list[str]) -> None:
+    """Its log would be taken for the trace, and the command would wait for stdin."""
+    ended = dpp("logs", "trace", two_logs[0], "--json")
+
+    assert ended.status == Exit.USAGE
+    assert f"{two_logs[0]} is a file" in ended.out + ended.err
+    assert "dpp logs trace TRACE_ID FILE" in ended.out + ended.err

@@ -50,15 +50,18 @@ class Manager:
         """Return the messages that begin so."""
         return [message for message in self.listen() if message.startswith(word)]
 
-    async def until_told(self, word: str, *, more: int = 1) -> None:
-        """Wait for so many more messages that begin so."""
-        aim = len(self.begins(word)) + more
+    async def until_told(self, word: str, *, times: int = 1) -> None:
+        """Wait until so many messages in all begin so."""
 
         async def look() -> bool:
             await trio.lowlevel.checkpoint()
-            return len(self.begins(word)) >= aim
+            return len(self.begins(word)) >= times
 
         await until(look)
+
+    async def until_alive(self, *, more: int) -> None:
+        """Wait until it says so many times more that it lives."""
+        await self.until_told("WATCHDOG=1", times=len(self.begins("WATCHDOG=1")) + more)
 
 
 @contextmanager
@@ -111,10 +114,10 @@ async def test_it_tells_its_start_that_it_lives_a_reload_and_its_end(
     with manager(tmp_path) as systemd:
         node = fresh_node(env=systemd.env)
         started = systemd.listen()[:]
-        await systemd.until_told("WATCHDOG=1", more=5)
+        await systemd.until_alive(more=5)
         node.signal(signal.SIGHUP)
         await systemd.until_told("RELOADING=1")
-        await systemd.until_told("WATCHDOG=1")
+        await systemd.until_alive(more=1)
         assert (await get(f"{node.url}/readyz")).status_code == 200
 
         status = node.terminate()
@@ -142,7 +145,7 @@ async def test_a_database_that_does_not_answer_lets_it_live(
             os.kill(pid, signal.SIGSTOP)
 
         await until(lambda: said(node, "store unavailable"))
-        await systemd.until_told("WATCHDOG=1", more=12)  # three times what systemd waits
+        await systemd.until_alive(more=12)  # three times what systemd waits
 
         for pid in server:
             os.kill(pid, signal.SIGCONT)

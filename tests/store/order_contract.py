@@ -178,11 +178,16 @@ class OrderContract:
     async def test_a_report_is_shown_and_replaced(self, world: World) -> None:
         store = world.store
         one = Report(
-            node_id="node-1", version="1.0", runs=3, concurrency=9, loops={"reaper": 1.5, "x": None}
+            node_id="node-1",
+            host="one",
+            version="1.0",
+            runs=3,
+            concurrency=9,
+            loops={"reaper": 1.5, "x": None},
         )
         await store.report_node(one)
         await world.advance(1)
-        two = Report(node_id="node-1", version="1.1", runs=0, concurrency=9, loops={})
+        two = Report(node_id="node-1", host="two", version="1.1", runs=0, concurrency=9, loops={})
         found = (await member(store)).report
         await store.report_node(two)
 

@@ -10,7 +10,7 @@ from dpp.http.admin.wire import Change, DrainBody
 from dpp.http.problems import Problem
 from dpp.logs import get_logger
 
-NO_NODE: Final = Problem("not-found", "there is no such node")
+NO_NODE: Final = Problem("not-found", "there is no such node; `dpp node list` has them all")
 
 log = get_logger(__name__)
 

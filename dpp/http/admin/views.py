@@ -127,6 +127,7 @@ class NodeView:
 
     node_id: str
     state: str
+    host: str | None
     version: str | None
     runs: int | None
     concurrency: int | None
@@ -224,6 +225,7 @@ def node_view(member: Member) -> NodeView:
     return NodeView(
         node_id=member.node_id,
         state=member.state.value,
+        host=None if report is None else report.host,
         version=None if report is None else report.version,
         runs=None if report is None else report.runs,
         concurrency=None if report is None else report.concurrency,

@@ -143,7 +143,7 @@ async def test_a_node_is_as_its_document_says(
     ended = "select count(*) = 0 from dpp.live_runs where tenant_id = $1"
 
     assert tried.returncode == 0, f"{tried.stdout[-20_000:]}\n{tried.stderr[-2_000:]}"
-    assert await books.value(BOUGHT, TENANT) > EXAMPLES
     await until(lambda: books.value(ended, TENANT))
+    assert await books.value(BOUGHT, TENANT) > EXAMPLES
     await books.judge()
     assert served_node.running
