@@ -16,7 +16,7 @@ NURSERIES = (
     "dpp/http/connection.py",
     "dpp/http/readiness.py",
     "dpp/database.py",
-    "dpp/node.py",
+    "dpp/node/",
     "dpp/packs/",
     "dpp/store/embedded.py",
 )

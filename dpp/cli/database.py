@@ -61,11 +61,11 @@ def run(session: Session, role: str, command: tuple[str, ...]) -> int:
     assert_there(session)
     import trio
 
-    from dpp import node
+    from dpp.database import run_beside
 
     # One document goes to stdout: what the command prints makes room for it.
     stdout = sys.stderr.fileno() if session.out.as_json else None
-    beside = partial(node.run_beside, config, session.data_dir(), command, role, stdout=stdout)
+    beside = partial(run_beside, config, session.data_dir(), command, role, stdout=stdout)
     try:
         status: int = trio.run(beside)
     except FileNotFoundError as error:

@@ -43,9 +43,9 @@ def _ask(session: Session, action: str, **more: Any) -> dict[str, Any]:
         assert_there(session, may_be_new=action == "up")
     import trio
 
-    from dpp import node
+    from dpp.database import migrate_database
 
-    ask = partial(node.migrate, config, action, data_dir=session.data_dir(), **more)
+    ask = partial(migrate_database, config, action, data_dir=session.data_dir(), **more)
     answer: dict[str, Any] = trio.run(ask)
     session.out.result(answer)
     return answer
@@ -101,9 +101,9 @@ def roles(session: Session, admin_url_file: TextIO | None, admin_url: str | None
         raise Stop(Exit.NEGATIVE, EMBEDDED)
     import trio
 
-    from dpp import node
+    from dpp.database import provide_roles
 
-    answer: dict[str, Any] = trio.run(partial(node.provide_roles, config, url))
+    answer: dict[str, Any] = trio.run(partial(provide_roles, config, url))
     session.out.result(answer)
     session.out.say("\n".join(answer["done"]) or "nothing to make")
     for note in answer["notes"]:

@@ -47,9 +47,9 @@ def serve(
         raise Stop(Exit.CONFIGURATION, EMBEDDED)
     import trio
 
-    from dpp import node
+    from dpp.node import life
 
     reread = partial(session.config, tell=False, listen=listen, management=management)
-    serve = partial(node.serve, config, data_dir=session.data_dir(), reread=reread, demo=demo)
+    serve = partial(life.serve, config, data_dir=session.data_dir(), reread=reread, demo=demo)
     trio.run(serve)
     session.out.result({"status": "stopped"})

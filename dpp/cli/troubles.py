@@ -128,9 +128,8 @@ def _error_document(wrong: ConfigError) -> dict[str, str]:
 
 
 def _of_node(error: BaseException) -> Stop | None:
-    """A start that the node refused: an exception that only exists once the node is imported."""
-    node = sys.modules.get("dpp.node")
-    refused = getattr(node, "StartRefused", None)
+    """A start that was refused: an exception that only exists once a store is imported."""
+    refused = getattr(sys.modules.get("dpp.store.refusal"), "StartRefused", None)
     if refused is not None and isinstance(error, refused):
         words = [str(getattr(error, name, "")) for name in ("what", "did", "remedy")]
         what = words[0] or str(error)

@@ -11,7 +11,7 @@ import dpp
 from dpp import config, metrics, turns
 from dpp.actors.supervisor import supervise
 from dpp.faults import StoreUnavailable
-from dpp.node import LOOPS, TURN_S, patience
+from dpp.node.loops import LOOPS, TURN_S, patience
 
 ACTORS = Path(dpp.__file__).parent / "actors"
 OUTAGES = {"store unavailable", "heartbeat unanswered"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dpp.config import defaults
-from dpp.node import LONGEST, TURN_S, patience, pauses
+from dpp.node.loops import LONGEST, TURN_S, patience, pauses
 from tests.monitoring.described import (
     ALERTS,
     ALERTS_PAGE,
