@@ -189,7 +189,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "delivery not marked": Advice("It is sent again, up to its last attempt.", REPORT),
     # PostgreSQL, where the node runs it
     "postgres cannot be started": Advice("It is tried again.", "Look at memory and processes."),
-    "postgres ended": Advice("It is started again; submissions are answered 503.", NOTHING),
+    "postgres ended": Advice(
+        "It is started again; submissions are answered 503.",
+        "Nothing, if it comes once. Else read what PostgreSQL wrote before it: a PANIC, or a file "
+        "that cannot be read, is the disk or its files, and the way back is docs/backup.md.",
+    ),
     "too few file descriptors": Advice(
         "The node works, but takes fewer connections than http.connections_max.",
         "Allow `wanted` of them (LimitNOFILE= of the unit, ulimit -Hn), or lower the setting.",

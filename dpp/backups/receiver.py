@@ -26,12 +26,13 @@ from dpp.backups.mirror import Mirror
 from dpp.backups.programs import WORDS_MAX, BackupRefused, query
 from dpp.backups.received import FOLDER, SLACK_S, Received
 from dpp.backups.wal import SEGMENT, position, segment, text_of
+from dpp.diagnosis.upkeep import RECEIVER
 from dpp.files import make_dir, sync_dir
 from dpp.logs import get_logger
 from dpp.store.cluster import socket_directory
 from dpp.store.programs import ENVIRONMENT, wheel_programs
 
-SLOT: Final = "dpp_receiver"
+SLOT: Final = RECEIVER
 TICK_S: Final = 0.25  # between two looks at the results: what a disk may take of them
 LOOK_S: Final = 10.0  # between two looks at how far behind it is; pg_receivewal reports as often
 RETRY_S: Final = 1.0

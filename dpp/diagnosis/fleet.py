@@ -1,6 +1,6 @@
 """Whether nodes, schema and code are of one kind: versions, migrations, plans, packs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -108,6 +108,20 @@ def _alike(what: str, living: Sequence[Living]) -> Check:
         )
         return wrong(what, f"differ between nodes, by digest: {listed(told)}", fix)
     return well(what, "the same on all nodes" if living else "no node is alive")
+
+
+def plans_in_use(used: Mapping[str, int] | Unknown, configured: Container[str]) -> Check:
+    """Judge whether the configuration names each plan that a tenant has."""
+    name = "plans in use"
+    if isinstance(used, Unknown):
+        return unseen(name, used)
+    gone = [
+        f"{plan}: {tenants} tenants" for plan, tenants in used.items() if plan not in configured
+    ]
+    if gone:
+        fix = "Put [plans.NAME] back and reload, or give them another: dpp tenant plan."
+        return wrong(name, f"not in [plans], submits are answered 503: {listed(gone)}", fix)
+    return well(name, "each is in [plans]" if used else "there are no tenants")
 
 
 def files(facts: DataFiles | Unknown | None) -> Check:

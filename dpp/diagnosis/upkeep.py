@@ -13,6 +13,7 @@ OPEN_MAX_S = 300.0
 IDLE_MAX_S = 60.0
 # As much as WAL takes without a slot (max_wal_size): beyond it, the slot keeps it.
 SLOT_BYTES_MAX = 1 << 30
+RECEIVER = "dpp_receiver"  # the slot of `dpp receive-wal`; there as long as WAL shall be received
 # As the alert DPP_Dead_Rows: a queue's reads slow down by what they pass over.
 DEAD_MAX = 1_000_000
 # As the alert DPP_Postgres_Wraparound; the server stops writing at 2.1e9.
@@ -124,6 +125,12 @@ def _prepared(facts: Upkeep) -> Check:
 
 def _slots(facts: Upkeep) -> Check:
     name = "replication slots"
+    if any(one.name == RECEIVER and not one.active for one in facts.slots):
+        fix = (
+            "systemctl start dpp-wal, and see journalctl -u dpp-wal. Where backups shall do: "
+            "dpp receive-wal DIRECTORY --forget."
+        )
+        return wrong(name, f"nobody reads {RECEIVER}: write-ahead log is not received", fix)
     bad = [one for one in facts.slots if one.lost or one.held_bytes > SLOT_BYTES_MAX]
     if bad:
         told = [

@@ -67,4 +67,4 @@ async def gather(asked: Asked, bridge: Bridge) -> Examined:
 
 def unasked(why: Unknown) -> Examined:
     """Return what is known where nobody can be asked."""
-    return Examined(server=why, clock=why, upkeep=why, schema=why, living=why)
+    return Examined(server=why, clock=why, upkeep=why, schema=why, living=why, plans=why)

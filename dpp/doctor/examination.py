@@ -90,6 +90,7 @@ async def _database(
         machines.clock(found.clock),
         *fleet.schema(found.schema),
         *fleet.nodes(found.living, ours=VERSION),
+        fleet.plans_in_use(found.plans, config.plans),
         *upkeep.diagnose(found.upkeep),
     ]
     if isinstance(asked, Unknown) or not isinstance(found.server, server.Server):

@@ -29,7 +29,7 @@ from dpp.store.poolers import find_pooler
 from dpp.store.queries import queries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from uuid import UUID
@@ -70,6 +70,7 @@ class Examined:
     upkeep: Upkeep | Unknown
     schema: Schema | Unknown
     living: Sequence[Living] | Unknown
+    plans: Mapping[str, int] | Unknown  # that tenants have, and how many do
 
 
 async def examine(asked: Asked) -> Examined:
@@ -79,13 +80,16 @@ async def examine(asked: Asked) -> Examined:
         fix = "Start it, or correct database.url and the role and password that it names."
         silent = found if asked.embedded else Refusal(what=found.why, fix=fix)
         none = Unknown("the database does not answer")
-        return Examined(server=silent, clock=none, upkeep=none, schema=none, living=none)
+        return Examined(
+            server=silent, clock=none, upkeep=none, schema=none, living=none, plans=none
+        )
     return Examined(
         server=found,
         clock=None if asked.embedded else await seen(partial(_clock, asked)),
         upkeep=await seen(partial(on, asked.watcher, upkeep)),
         schema=await seen(partial(on, asked.owner, partial(schema, directory=asked.migrations))),
         living=await seen(partial(on, asked.app, living)),
+        plans=await seen(partial(on, asked.app, plans)),
     )
 
 
@@ -233,6 +237,11 @@ async def living(connection: Any) -> list[Living]:  # noqa: ANN401 - the driver'
         Living(Neighbour(row["node_id"], Offer.parse(row["digest"])), row["version"])
         for row in await queries.living_versions.fetch(connection)
     ]
+
+
+async def plans(connection: Any) -> dict[str, int]:  # noqa: ANN401 - the driver's connection
+    """Return the plans that tenants have, and how many have each."""
+    return {row["plan"]: row["tenants"] for row in await queries.plans_in_use.fetch(connection)}
 
 
 # ── results ──────────────────────────────────────────────────────────────────────────────────────

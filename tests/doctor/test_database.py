@@ -64,6 +64,7 @@ def verdicts(found: Examined, *, production: bool = False) -> list[Check]:
         machine.clock(found.clock),
         *fleet.schema(found.schema),
         *fleet.nodes(found.living, ours=VERSION),
+        fleet.plans_in_use(found.plans, {"basic"}),
         *upkeep.diagnose(found.upkeep),
     ]
 
@@ -133,7 +134,7 @@ async def test_a_migrated_database_is_well(look: Look) -> None:
     assert not_well(checks) == {}
     assert {
         *("database", "pooler", "server", "primary", "role limits", "role rights", "clock"),
-        *("schema", "schema drift", "node versions", "plans", "packs"),
+        *("schema", "schema drift", "node versions", "plans", "packs", "plans in use"),
         *("open transactions", "prepared transactions", "replication slots", "vacuum"),
     } == by_name(checks).keys()
 
@@ -222,6 +223,7 @@ async def test_a_pooler_that_stands_between_is_found(look: Look, database: Datab
         app = Address(keywords, Pooler.TRANSACTION)
         well, wrong = [by_name(await look(app=app, pooler=one)) for one in ("auto", "direct")]
 
+    assert "pooler" in well, well["database"]
     assert "transaction mode" in well["pooler"].found
     assert (well["pooler"].ok, wrong["pooler"].ok) == (True, False)
     assert '"transaction"' in wrong["pooler"].fix
@@ -256,6 +258,20 @@ async def test_nodes_of_another_version_and_with_other_plans_are_named(
     assert not_well(checks.values()) == {"node versions": False, "plans": False}
     assert "b is 0.4.9" in checks["node versions"].found
     assert "a 1, b 2" in checks["plans"].found
+
+
+async def test_a_plan_that_tenants_have_and_nobody_configures_is_named(
+    look: Look, sql: Sql
+) -> None:
+    await sql(
+        "insert into dpp.tenants (tenant_id, plan, created_at)"
+        " values ('a', 'basic', now()), ('b', 'gone', now()), ('c', 'gone', now())"
+    )
+
+    checks = await look()
+
+    assert not_well(checks) == {"plans in use": False}
+    assert by_name(checks)["plans in use"].found.endswith(": gone: 2 tenants")
 
 
 async def test_packs_that_differ_are_named(look: Look, sql: Sql) -> None:
@@ -315,7 +331,7 @@ async def test_a_slot_that_holds_wal_back_is_named(
     await sql(f"select pg_create_physical_replication_slot('{slot}', true)")
     try:
         little = by_name(await look())["replication slots"]
-        await sql("select pg_logical_emit_message(false, 'doctor', repeat('x', 100000))")
+        await sql("select pg_logical_emit_message(true, 'doctor', repeat('x', 100000))")
         monkeypatch.setattr(upkeep, "SLOT_BYTES_MAX", 50_000)
         much = by_name(await look())["replication slots"]
     finally:
@@ -325,6 +341,17 @@ async def test_a_slot_that_holds_wal_back_is_named(
     assert much.ok is False
     assert f"{slot} (not in use) holds" in much.found
     assert slot in much.fix
+
+
+async def test_a_receiver_of_wal_that_is_gone_is_named(look: Look, sql: Sql) -> None:
+    await sql(f"select pg_create_physical_replication_slot('{upkeep.RECEIVER}', true)")
+    try:
+        found = by_name(await look())["replication slots"]
+    finally:
+        await sql(f"select pg_drop_replication_slot('{upkeep.RECEIVER}')")  # noqa: ASYNC102 - as above
+
+    assert found.ok is False
+    assert "systemctl start dpp-wal" in found.fix
 
 
 async def test_dead_rows_and_old_rows_are_named(
