@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dpp.actors.mailbox import Mailbox
+from dpp.actors.mailbox import GATHER_S, QUIET_TURNS, Call, Mailbox, Waiter
 from dpp.faults import StoreUnavailable
 
 
@@ -46,6 +46,45 @@ async def test_what_came_meanwhile_is_the_next_batch() -> None:
         mailbox.close()
 
     assert batches == [10, 10, 5]
+
+
+@pytest.mark.parametrize(("turns", "batches"), [(1, [8]), (2 * QUIET_TURNS + 2, [1] * 8)])
+async def test_calls_that_come_turn_after_turn_are_one_batch(
+    turns: int, batches: list[int]
+) -> None:
+    mailbox: Mailbox[int, str] = Mailbox(100)
+    found: list[int] = []
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_all, mailbox, 100, found)
+        await wait_all_tasks_blocked()
+        for n in range(8):
+            mailbox.put([Call(n, Waiter(1))])
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        mailbox.close()
+
+    assert found == batches
+
+
+async def test_calls_that_never_cease_are_waited_for_only_so_long(mock_clock: MockClock) -> None:
+    """Else a flood that brings one call each turn would grow into the largest batch."""
+    mailbox: Mailbox[int, str] = Mailbox(100)
+    found: list[int] = []
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_all, mailbox, 100, found)
+        await wait_all_tasks_blocked()
+        for n in range(40):
+            mailbox.put([Call(n, Waiter(1))])
+            await trio.lowlevel.checkpoint()
+            mock_clock.jump(GATHER_S / 10)
+        await wait_all_tasks_blocked()
+        mailbox.close()
+
+    assert sum(found) == 40
+    assert max(found) < 15  # ten, and what comes in the turns at both ends
 
 
 def weigh(request: int) -> int:

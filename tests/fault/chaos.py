@@ -36,7 +36,7 @@ from tests.fault.faults import EVERY, no_room
 from tests.fault.fleet import Fleet, gather
 from tests.fault.mailroom import Mailroom, open_mailroom
 from tests.fault.operators import OPERATORS
-from tests.fault.storm import LOST, Storm
+from tests.fault.storm import LOST, ROOM, Storm
 from tests.fault.traffic import CLOUD_KINDS, STORM_KINDS, Operator, send
 from tests.fault.verdict import judge, of_logs, of_orphans, sums
 from tests.fault.zombies import REFUSED, outlive
@@ -100,7 +100,7 @@ async def weather(storm: Storm, mailroom: Mailroom, given: argparse.Namespace) -
         stop.set()
     asked, rested = len(load.asked), [await storm.rest()]
     await outlive(storm, load, ROUNDS if given.seconds >= LONG_S else 1)
-    unknown = await load.replay(fleet.first.url)
+    unknown = await load.replay(fleet.first.url, partial(storm.rest, ROOM))
     await operator.replay()
     rested.append(await storm.rest())
     emptied_s = await mailroom.emptied()

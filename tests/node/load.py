@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
@@ -27,7 +27,7 @@ from tests.node_client import Client, connected, submission, until
 from tests.oracle.history import Balance, History, Look, Submit
 
 LOOK_SHARE = 0.2  # of the submissions are followed by a look at the budget and at an earlier run
-PAUSE_S = 0.05  # after a refused connection: the node is away
+PAUSE_S = 0.2  # after a refused connection: the node is away
 BATCH_MAX = 8  # submissions of a batch, as a client gathers them
 PAGE = 250  # submissions that are replayed at once: with a few large ones still a small body
 CANCEL_DELAYS_S = (0.0, 0.02, 0.1)  # still queued, just claimed, at work
@@ -215,12 +215,17 @@ class Load:
             if answer.status_code == 200:
                 self.history.looks.append(look(tenant, asked_at, answer.json()))
 
-    async def replay(self, url: str) -> int:
-        """Ask again for everything that was ever asked; returns how many were unknown."""
+    async def replay(
+        self, url: str, room: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint
+    ) -> int:
+        """Ask again for everything that was ever asked; returns how many were unknown.
+
+        After each page `room` is waited for: what was unknown is begun only now, maybe at once.
+        """
         unknown = sum(asked.run_id is None for asked in self.asked)
         async with trio.open_nursery() as tenants:
             for tenant in self.tenants:
-                tenants.start_soon(self._replay, url, tenant)
+                tenants.start_soon(self._replay, url, tenant, room)
         return unknown
 
     async def check(self, url: str) -> None:
@@ -234,7 +239,7 @@ class Load:
         """Return what a tenant asked."""
         return self._of[tenant]
 
-    async def _replay(self, url: str, tenant: str) -> None:
+    async def _replay(self, url: str, tenant: str, room: Callable[[], Awaitable[object]]) -> None:
         """A batch may replay what was submitted alone, and the other way round."""
         mine = self.of(tenant)
         async with connected(url, self.tenants[tenant]) as client:
@@ -242,6 +247,7 @@ class Load:
                 await until(partial(self.ask, client, asked))  # a 503 is asked again, as clients do
             for page in pages(mine, PAGE):
                 await until(partial(self.ask_batch, client, page))
+                await room()
 
     async def _check(self, url: str, tenant: str) -> None:
         async with connected(url, self.tenants[tenant]) as client:
