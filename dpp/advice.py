@@ -105,6 +105,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "claim unknown": Advice("It is asked again until it is known; none is worked on.", NOTHING),
     "ghost not handed back": Advice("It is left to the reaper, once the lease is over.", REPORT),
+    "frozen transaction ended": Advice(
+        "It held rows that others wait for; what it had not committed is undone.",
+        "Look for a node that is suspended, or for the way to it that is cut.",
+    ),
     "ghosts handed back": Advice("Runs that nobody worked on wait again, free.", NOTHING),
     # stores
     "store unavailable": Advice(

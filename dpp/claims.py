@@ -72,6 +72,15 @@ def shares(weights: Sequence[int], runs: int) -> list[int]:
     return parts
 
 
+def in_turn(dues: Sequence[int], runs: int) -> list[int]:
+    """Divide a claim too small for all: each has what it is due, the first ones first."""
+    parts = []
+    for due in dues:
+        parts.append(min(due, runs))
+        runs -= parts[-1]
+    return parts
+
+
 def served_at(priority: int, available_at: datetime) -> datetime:
     """Return by what a run of one tenant is ordered: a priority less is worth `AGED_S` of age."""
     return available_at + timedelta(seconds=AGED_S * priority)

@@ -151,7 +151,16 @@ def _show_plan(plan: Plan) -> dict[str, object]:
         "concurrent_runs": plan.concurrent_runs,
         "queued_runs": plan.queued_runs,
         "max_cost_usd": None if plan.max_cost is None else money.show(plan.max_cost),
+        "max_cost_by_pack_usd": {
+            pack: money.show(most) for pack, most in sorted(plan.max_cost_by_pack.items())
+        }
+        or None,
         "packs": None if plan.packs is None else sorted(plan.packs),
+        "spend_per_day_usd": None if plan.spend_per_day is None else money.show(plan.spend_per_day),
+        "spend_per_month_usd": None
+        if plan.spend_per_month is None
+        else money.show(plan.spend_per_month),
+        "result_retention_days": plan.result_days,
         "minimum_fee_floor_usd": money.show(fee.floor),
         "minimum_fee_percent": PERCENT.show(fee.percent_ppm),
         "minimum_fee_cap_usd": money.show(fee.cap),

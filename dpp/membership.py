@@ -6,10 +6,14 @@ then waits, without a lease, until it is asked to go on.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from attrs import field, frozen
+
+# Of a node that lives: it reports every 10 s, whether it has a lease or not.
+SILENT: Final = timedelta(seconds=25)
 
 
 class NodeState(StrEnum):
@@ -61,6 +65,14 @@ class Member:
         """Judge the rows."""
         if self.lease_until is not None:
             return NodeState.WORKING if self.drain is None else NodeState.DRAINING
-        if self.left_at is None:
-            return NodeState.DEAD
-        return NodeState.LEFT if self.drain is None else NodeState.DRAINED
+        if self.drain is not None and (self.left_at is not None or self._rests):
+            return NodeState.DRAINED
+        return NodeState.DEAD if self.left_at is None else NodeState.LEFT
+
+    @property
+    def _rests(self) -> bool:
+        """Say whether it lives without a lease: as one that was killed while it drained."""
+        if self.reported_at is None:
+            return False
+        after = self.reported_at - self.last_heartbeat
+        return after > SILENT and self.now - self.reported_at < SILENT

@@ -143,6 +143,10 @@ class Settlements(Protocol):
 class Reaping(Protocol):
     """What the reaper asks."""
 
+    async def end_frozen(self) -> int:
+        """End transactions of frozen clients, which hold rows for ever; returns how many."""
+        ...
+
     async def reap_lease(self) -> NodeLease | None:
         """Delete one lapsed lease row that nobody holds; None = there is none."""
         ...

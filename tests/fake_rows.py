@@ -337,7 +337,7 @@ class Rows:
     def hand_back_lease(self, lease: NodeLease, now: datetime) -> None:
         """Requeue all of a lease, no attempt spent."""
         for live in self.live.values():
-            if live.lease_id == lease.lease_id and not live.storing:
+            if live.lease_id == lease.lease_id:
                 self.requeue(Fence(live.run_id, lease.lease_id, live.lease_epoch), 0, now)
 
     def ended(self, run_ids: Iterable[UUID]) -> dict[UUID, EndedRun]:

@@ -375,6 +375,9 @@ class FakeStore:
 
     # reaper
 
+    async def end_frozen(self) -> int:
+        return await self.faults.run("end_frozen", lambda: 0)  # nobody else holds its rows
+
     async def reap_lease(self) -> NodeLease | None:
         def body() -> NodeLease | None:
             lapsed = [r for r in self.rows.leases.values() if r.lease_until <= self.now()]

@@ -1,9 +1,9 @@
 """The reaper: it takes back what others lost, and expires what nobody started.
 
-A pass deletes lapsed lease rows, then takes back every run whose lease has no row, and every run
-whose deadline passed one lease ago: requeued with an attempt spent, or ended free. Each take-back
-names what its scan saw. A pass goes on until a page is not full; rows that it cannot take do not
-keep it from those behind them.
+A pass ends the transactions of frozen clients and deletes lapsed lease rows, then takes back every
+run whose lease has no row, and every run whose deadline passed one lease ago: requeued with an
+attempt spent, or ended free. Each take-back names what its scan saw. A pass goes on until a page is
+not full; rows that it cannot take do not keep it from those behind them.
 
 After an outage of the store, living nodes come first: they hand their runs back free with their
 next lease, and the reaper waits one lease before it takes anything back.
@@ -111,6 +111,7 @@ async def reaper(
 async def step(reaping: "Passing", calm: Calm) -> bool:
     """Make one pass; say whether it stopped before it was done."""
     reaping.left = False
+    await reaping.store.end_frozen()
     expired = await reaping.expire()
     calm.answered(trio.current_time())
     is_calm = trio.current_time() >= calm.waits_until

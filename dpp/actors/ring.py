@@ -19,7 +19,7 @@ from random import Random
 
 from attrs import frozen
 
-from dpp.claims import Claimed, Turn, shares
+from dpp.claims import Claimed, Turn, in_turn, shares
 
 PRIORITIES = 10
 REFRESH_S = 1.0  # what a lost hint may cost
@@ -49,6 +49,9 @@ class Ring:
         self._added: OrderedDict[str, int] = OrderedDict()  # tenant → number of the round then
         self._lows: dict[str, list[datetime | None]] = {}
         self._weights: dict[str, int] = {}  # of the tenants in it that have not 1
+        self._served: dict[
+            str, int
+        ] = {}  # of its turn: who has less than its weight stays in front
         self._forgotten: set[str] = set()
         self._rounds = 0
         self._refreshed_at = self._due_at = float("-inf")
@@ -66,19 +69,39 @@ class Ring:
             self._added[tenant_id] = self._rounds
 
     def next(self, tenants_max: int, runs: int) -> Round:
-        """Return the next tenants with their shares of `runs`, and let them stand at the end."""
+        """Return the next tenants with their shares of `runs`.
+
+        Who was asked for as many as its weight stands at the end then: where places come free one
+        by one, each claim is of one run, and a weight counts all the same.
+        """
         self._rounds += 1
         chosen = list(islice(self._added, tenants_max))
-        for tenant_id in chosen:
-            self._added.move_to_end(tenant_id)
         forgotten = self._forgotten.intersection(chosen)
         self._forgotten -= forgotten
-        parts = shares([self._weights.get(tenant_id, 1) for tenant_id in chosen], runs)
+        whole, parts = self._parts(chosen, runs)
+        for tenant_id, share in zip(chosen, parts, strict=True):
+            served, weight = self._served.pop(tenant_id, 0) + share, self._weights.get(tenant_id, 1)
+            if served >= weight:
+                self._added.move_to_end(tenant_id)
+                served = 0 if whole else served - weight
+            if served:
+                self._served[tenant_id] = served
         turns = tuple(
             Turn(tenant_id, share, tuple(self._lows.get(tenant_id, ())))
             for tenant_id, share in zip(chosen, parts, strict=True)
+            if share
         )
         return Round(turns, bool(forgotten), self._rounds)
+
+    def _parts(self, chosen: Sequence[str], runs: int) -> tuple[bool, list[int]]:
+        """Divide a claim by weight; if it is too small for that (False), by what each is due."""
+        weights = [self._weights.get(tenant_id, 1) for tenant_id in chosen]
+        if runs >= sum(weights):
+            return True, shares(weights, runs)
+        served = [self._served.get(tenant_id, 0) for tenant_id in chosen]
+        parts = in_turn([max(w - had, 0) for w, had in zip(weights, served, strict=True)], runs)
+        more = in_turn(weights, runs - sum(parts))  # of the next turn
+        return False, [part + another for part, another in zip(parts, more, strict=True)]
 
     def claimed(self, asked: Round, claimed: Sequence[Claimed]) -> None:
         """Learn from a claim: weights, higher bounds, and who had less than was asked for."""
@@ -97,10 +120,14 @@ class Ring:
             bounds[priority] = low
         for turn in asked.turns:
             tenant_id = turn.tenant_id
-            less = counts[tenant_id] < turn.share
-            if less and self._added.get(tenant_id, asked.number) < asked.number:
+            if counts[tenant_id] >= turn.share or tenant_id not in self._added:
+                continue
+            self._served.pop(tenant_id, None)
+            if self._added[tenant_id] < asked.number:
                 del self._added[tenant_id]
                 self._weights.pop(tenant_id, None)
+            else:  # added meanwhile: it may have more, but its turn is over
+                self._added.move_to_end(tenant_id)
 
     def due_in_s(self, now: float) -> float:
         """Return how long until a refresh is due; 0 = now."""

@@ -36,6 +36,7 @@ from dpp.turns import turned
 
 AGAIN_S = 0.1  # between tries to hand back what somebody holds: longer than a commit takes
 END_S = 2.0  # to end a lease: what is not ended by then lapses, and SIGTERM to exit must stay short
+OWED_S = 1.0  # between tries to end what is owed, of a node that rests
 ASK_AGAIN_SHARE = 0.1  # of the heartbeat, after a renewal without an answer: several tries fit
 
 log = get_logger(__name__)
@@ -151,10 +152,29 @@ async def tenure(
             standing.owed.add(lease)
         with trio.move_on_after(END_S, shield=True), suppress(StoreUnavailable):
             failpoints.hit("drain.before_end_lease")
-            while await store.end_lease(lease, hand_back=blameless):  # noqa: ASYNC110
-                await trio.sleep(AGAIN_S)  # somebody holds a run of it for a moment
+            in_outage = here.trust.cancelled_caught  # of long ago: the next tenure asks again
+            while await is_left(store, lease, hand_back=blameless, in_outage=in_outage):  # noqa: ASYNC110
+                await trio.sleep(AGAIN_S)
             standing.owed.discard(lease)
             log.info("lease ended", lease_id=str(lease.lease_id), handed_back=blameless)
+
+
+async def is_left(store: Leases, lease: NodeLease, *, hand_back: bool, in_outage: bool) -> bool:
+    """Try to end a lease; True = somebody holds a run of it, or the store blinked: ask again."""
+    try:
+        return bool(await store.end_lease(lease, hand_back=hand_back))
+    except StoreUnavailable:
+        if in_outage:
+            raise
+        return True
+
+
+async def return_owed(store: Leases, standing: Standing) -> None:  # noqa: ASYNC910 - as below
+    """End what is owed, however long the store is away: a node that rests takes no next lease."""
+    while standing.owed:
+        with suppress(StoreUnavailable):
+            await end_owed(store, standing)
+        await trio.sleep(OWED_S)
 
 
 async def end_owed(store: Leases, standing: Standing) -> None:  # noqa: ASYNC910 - mostly nothing is owed

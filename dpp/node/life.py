@@ -207,6 +207,7 @@ async def live(  # the parts of a node
         inside = await operating.start(
             management.serve, admin, sockets.management, operating, drained
         )
+        held.publish(url="", management_url=url_of(inside))  # an operator may have to let it work
         await run_actors(house, bridge, url_of(inside), rereading)
         drained.set()  # a drain is watched to its end
         operating.cancel_scope.deadline = trio.current_time() + management.GRACE_S

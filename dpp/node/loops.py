@@ -128,11 +128,14 @@ async def listen_to_others(house: House, aside: Aside) -> None:
 
 
 async def poll(house: House, queue: SqsQueue) -> None:
-    """Take hints out of the queue until the drain: what comes then is for other nodes."""
+    """Take hints out of the queue while this node may work: else they are for other nodes."""
     poller = Poller(
         queue=queue, store=house.store, heard=house.rounds.heard, full=lambda: house.rounds.full
     )
-    await first_of(house.stopping.draining.wait, poller.run)
+    draining = house.stopping.draining
+    while not draining.is_set():
+        await first_of(house.heard.may_work, draining.wait)
+        await first_of(draining.wait, house.heard.must_rest, poller.run)
 
 
 async def hear_orders(house: House) -> None:

@@ -10,7 +10,7 @@ from dpp import turns
 from dpp.actors.claimer import claimer
 from dpp.actors.executor import execute
 from dpp.actors.orders import Heard
-from dpp.actors.tenure import work
+from dpp.actors.tenure import return_owed, work
 from dpp.actors.wake import first_of, when
 from dpp.logs import get_logger
 from dpp.node.house import House
@@ -23,7 +23,10 @@ async def hold_tenures(house: House) -> None:  # noqa: ASYNC910 - the last tenur
     draining = house.stopping.draining
     while not draining.is_set():
         turns.resting("tenure")  # while an operator lets this node rest, for as long as he likes
-        await first_of(house.heard.may_work, draining.wait)
+        async with trio.open_nursery() as resting:
+            resting.start_soon(return_owed, house.store, house.standing)
+            await first_of(house.heard.may_work, draining.wait)
+            resting.cancel_scope.cancel(reason="it may work")
         turns.turned("tenure")
         over = trio.Event()
         async with trio.open_nursery() as nursery:

@@ -16,11 +16,14 @@ from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
 from dpp.store.transactions import BEGIN_SNAPSHOT, transaction
 
+# The role's limit of a whole transaction is for a node's; before 17 there is none.
+UNBOUNDED = "select set_config(name, '0', true) from pg_settings where name = 'transaction_timeout'"
 # A snapshot over everything takes seconds, not milliseconds: its own limit, whatever the role's is.
 # It sorts and joins whole tables: in memory, a million rows of them.
 BEGIN_AUDIT = (
     BEGIN_SNAPSHOT
-    + "; set local statement_timeout = '120s'; set local work_mem = '64MB'; set local jit = off"
+    + "; set local statement_timeout = '120s'; set local work_mem = '64MB'; set local jit = off; "
+    + UNBOUNDED
 )
 
 

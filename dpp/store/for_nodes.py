@@ -157,6 +157,10 @@ class ForNodes(Verbs):
 
     # reaper
 
+    async def end_frozen(self) -> int:
+        """End transactions of frozen clients; returns how many."""
+        return await self._desk.ask("end_frozen", self._desk.work, leases.end_frozen)
+
     async def reap_lease(self) -> NodeLease | None:
         """Delete one lapsed lease row.
 

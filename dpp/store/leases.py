@@ -10,11 +10,18 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dpp.leases import Fence, NodeLease, Renewal
+from dpp.logs import get_logger
 from dpp.metrics import zombie_writes_refused_total
 from dpp.neighbours import Neighbour, Offer
 from dpp.store.connections import Connection
 from dpp.store.queries import queries
 from dpp.store.transactions import transaction
+
+# Beyond what any transaction of a node may take: the node cuts it after 8 s, the role's limits end
+# it after 15 s where they can.
+FROZEN_S = 20.0
+
+log = get_logger(__name__)
 
 
 async def take_lease(
@@ -83,6 +90,14 @@ async def end_earlier_leases(connection: Connection, lease: NodeLease) -> int:
         rows = await queries.end_earlier_leases.fetch(
             connection, node_id=lease.node_id, lease_id=lease.lease_id
         )
+    return len(rows)
+
+
+async def end_frozen(connection: Connection) -> int:
+    """End transactions of frozen clients; returns how many."""
+    rows = await queries.end_frozen.fetch(connection, older_s=FROZEN_S)
+    for row in rows:
+        log.warning("frozen transaction ended", pid=row["pid"], age_s=round(row["age_s"], 1))
     return len(rows)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 from uuid import uuid4
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +98,40 @@ def test_a_share_is_by_weight_once_a_run_has_told_it() -> None:
 
     assert [turn.share for turn in before.turns] == [50, 50]
     assert {turn.tenant_id: turn.share for turn in after.turns} == {"heavy": 75, "light": 25}
+
+
+@pytest.mark.parametrize("free", [1, 2, 3, 7])
+def test_a_weight_counts_where_places_come_free_few_at_a_time(free: int) -> None:
+    ring = new_ring("light", "heavy", "other")
+    weights = {"light": 1, "heavy": 10, "other": 1}
+    served: Counter[str] = Counter()
+
+    for _ in range(1200 // free):
+        asked = ring.next(min(10, free), free)
+        assert sum(turn.share for turn in asked.turns) == free
+        served.update({turn.tenant_id: turn.share for turn in asked.turns})
+        ring.claimed(
+            asked,
+            [
+                run_of(turn.tenant_id, weight=weights[turn.tenant_id])
+                for turn in asked.turns
+                for _ in range(turn.share)
+            ],
+        )
+
+    assert 900 <= served["heavy"] <= 1010
+    assert abs(served["light"] - served["other"]) <= free
+
+
+def test_a_heavy_tenant_that_has_no_more_is_passed_over() -> None:
+    ring = new_ring("heavy", "light")
+    ring.claimed(ring.next(2, 20), [run_of("heavy", weight=10)] * 10 + [run_of("light")] * 10)
+    first = ring.next(1, 1)
+    ring.add("heavy")  # queued meanwhile: it stays
+    ring.claimed(first, [])
+
+    assert [turn.tenant_id for turn in first.turns] == ["heavy"]
+    assert names(ring, 1) == ["light"]
 
 
 def test_a_weight_that_changed_is_learned_anew_and_one_that_left_is_forgotten() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
+import pytest
+
+from dpp import config as configuration
 from dpp.combinations import COMBINATIONS
 from dpp.config import load
+from dpp.money import Micros
+from dpp.plans import Plan
+from dpp.pricing import FeeRule
 from dpp.reload import LIVE, adopted, changes
 from dpp.rules import MASK
 
@@ -93,3 +100,18 @@ def test_each_live_setting_is_one_and_is_taken_over(tmp_path: Path) -> None:
 def test_no_rule_is_about_what_is_live_and_what_is_not() -> None:
     """Else what was taken over might not go with what stayed."""
     assert [one for one in COMBINATIONS if (one.key in LIVE) != (one.beside in LIVE)] == []
+
+
+@pytest.mark.parametrize("name", [one.name for one in attrs.fields(Plan) if one.name != "name"])
+def test_whatever_differs_in_a_plan_is_shown(name: str) -> None:
+    """A reload tells by this what changed, and `dpp config diff` whether a node goes by it."""
+    others: dict[str, Any] = {
+        "fee": FeeRule(floor=Micros(7), percent_ppm=0, cap=Micros(9)),
+        "packs": frozenset({"echo"}),
+        "max_cost_by_pack": {"echo": Micros(7)},
+    }
+    one = Plan("one")
+
+    other = attrs.evolve(one, **{name: others.get(name, Micros(7))})
+
+    assert configuration._show_plan(other) != configuration._show_plan(one)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import trio
 
 from tests.node_client import connected, submission, until
 from tests.node_process import NO_TLS, NodeProcess, nodes_on
@@ -102,6 +104,33 @@ async def test_a_node_that_drains_gives_its_runs_to_others_and_works_again_when_
             one.wait_ready()
             assert state(other, one) == "working"
         await books.judge()
+
+
+async def test_a_node_alone_that_was_restarted_in_its_drain_is_undrained_by_its_own_commands(
+    fresh_node: StartNode,
+) -> None:
+    node = fresh_node(CONFIG)
+    node.admin("POST", f"/admin/v1/nodes/{node.node_id}:drain", {"reason": "upgrade"})
+
+    async def drained() -> bool:
+        return state(node, node) == "drained"
+
+    await until(drained)
+    node.terminate()
+    node.launch()
+
+    async def asked() -> bool:
+        return await dpp(node, "list") == 0
+
+    await until(asked)
+    assert await dpp(node, "undrain", node.node_id) == 0
+    node.wait_ready()
+    assert state(node, node) == "working"
+
+
+async def dpp(node: NodeProcess, *arguments: str) -> int:
+    command = [sys.executable, "-m", "dpp", "node", *arguments, "--data-dir", str(node.data_dir)]
+    return (await trio.run_process(command, check=False, capture_stdout=True)).returncode
 
 
 async def test_a_node_is_listed_with_what_it_last_said(fresh_node: StartNode) -> None:

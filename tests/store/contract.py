@@ -1838,7 +1838,29 @@ class LargeResultContract:
             Status.COMPLETED, Micros(DOLLAR // 10)
         )
 
-    async def test_a_hand_back_leaves_what_is_stored_to_the_reconciler(self, world: World) -> None:
+    @pytest.mark.parametrize("owed", [False, True])
+    async def test_a_hand_back_spends_no_attempt_of_a_run_that_was_storing_its_result(
+        self, world: World, *, owed: bool
+    ) -> None:
+        store = world.store
+        await make_tenant(store)
+        lease = await take_lease(store)
+        claimed = await begin(store, lease)
+        await store.mark_storing(claimed.fence)
+
+        if owed:
+            await store.take_lease(new_lease(), lease_s=LEASE_S, hand_back=[lease])
+        else:
+            assert await store.end_lease(lease, hand_back=True) == 0
+
+        assert await left(store) == []
+        assert await store.mark_storing(claimed.fence) is False  # whatever it still uploads
+        (again,) = await claim(store, await take_lease(store))
+        assert (again.fence.run_id, again.attempt) == (claimed.fence.run_id, 1)
+
+    async def test_a_ghost_that_stores_its_result_is_left_to_the_reconciler(
+        self, world: World
+    ) -> None:
         store = world.store
         await make_tenant(store)
         lease = await take_lease(store)
@@ -1846,7 +1868,7 @@ class LargeResultContract:
         await store.mark_storing(claimed.fence)
 
         assert await store.hand_back_runs([claimed.fence]) == 0
-        await store.end_lease(lease, hand_back=True)
+        await store.end_lease(lease, hand_back=False)
 
         assert await left(store) == [seen(claimed)]
 

@@ -30,6 +30,18 @@ def new_mode(mode: Mode, *, for_s: int | None = None, change_id: UUID | None = N
     )
 
 
+def report() -> Report:
+    """Return what a node may say."""
+    return Report(
+        node_id="node-1",
+        host="one",
+        version="1.0",
+        runs=3,
+        concurrency=9,
+        loops={"reaper": 1.5, "x": None},
+    )
+
+
 async def member(store: Store, node_id: str = "node-1") -> Member:
     (found,) = await store.list_members(node_id)
     return found
@@ -175,16 +187,25 @@ class OrderContract:
             NodeState.DEAD,
         ]
 
+    async def test_a_node_that_was_killed_while_it_drained_rests_once_it_is_started_again(
+        self, world: World
+    ) -> None:
+        store = world.store
+        await take_lease(store)
+        await store.ask_drain("node-1", operator="ops", reason="upgrade")
+        await store.report_node(report())
+        states = []
+        for s, again in ((LEASE_S, False), (1, True), (20, False), (10, False)):
+            await world.advance(s)
+            if again:
+                await store.report_node(report())
+            states.append((await member(store)).state)
+
+        assert states == [NodeState.DEAD, NodeState.DRAINED, NodeState.DRAINED, NodeState.DEAD]
+
     async def test_a_report_is_shown_and_replaced(self, world: World) -> None:
         store = world.store
-        one = Report(
-            node_id="node-1",
-            host="one",
-            version="1.0",
-            runs=3,
-            concurrency=9,
-            loops={"reaper": 1.5, "x": None},
-        )
+        one = report()
         await store.report_node(one)
         await world.advance(1)
         two = Report(node_id="node-1", host="two", version="1.1", runs=0, concurrency=9, loops={})

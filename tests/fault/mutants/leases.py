@@ -151,8 +151,8 @@ BUGS = (
         (
             Change(
                 "sql/queries/hand_back_lease.sql",
-                " and not storing and quarantined_at is null\n   order by run_id",
-                " and not storing\n   order by run_id",
+                " and quarantined_at is null\n   order by run_id",
+                "\n   order by run_id",
             ),
         ),
         (CONTRACT + "test_nobody_but_an_operator_touches_what_is_set_aside",),
