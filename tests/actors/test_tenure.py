@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from dpp.actors.supervisor import supervise
-from dpp.actors.tenure import END_S, LeaseLapsed, Tenure, tenure
+from dpp.actors.tenure import END_S, LeaseLapsed, Tenure, return_owed, tenure
 from dpp.claims import Claim, Claimed, Seen, Turn
 from dpp.faults import StoreUnavailable
 from dpp.findings import Resolved
@@ -392,6 +392,40 @@ async def test_a_drain_asks_again_for_runs_that_somebody_held_for_a_moment(
     assert (live.lease_id, live.attempts_spent) == (None, 0)
     assert world.standing.owed == set()
     assert trio.current_time() < 1
+
+
+async def test_a_store_that_blinks_at_the_end_of_a_drain_costs_no_attempt(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with alone(world) as here:
+        await claim_one(world, here)
+        world.store.faults.fail("end_lease", Fault(StoreUnavailable("blink")))
+
+    (live,) = world.store.rows.live.values()
+    assert (live.lease_id, live.attempts_spent) == (None, 0)
+    assert world.standing.owed == set()
+    assert trio.current_time() < 1
+
+
+async def test_a_node_that_rests_gives_back_what_is_owed_once_the_store_is_there(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with alone(world) as here:
+        await claim_one(world, here)
+        world.store.faults.down = True
+    assert world.standing.owed == {here.lease}
+
+    async with trio.open_nursery() as resting:
+        resting.start_soon(return_owed, world.store, world.standing)
+        await trio.sleep(5)
+        assert world.standing.owed == {here.lease}
+        world.store.faults.down = False
+
+    (live,) = world.store.rows.live.values()
+    assert (live.lease_id, live.attempts_spent) == (None, 0)
+    assert world.standing.owed == set()
 
 
 async def test_asking_for_held_runs_again_is_bounded_and_the_next_lease_asks_once_more(
