@@ -115,8 +115,7 @@ def external(config: Config, pooler: Pooler = Pooler.NONE) -> Place:
 async def find(config: Config) -> Place:
     """Find out what stands before the operator's database; refuse a setting that says otherwise."""
     found = await find_pooler({"dsn": config.database.url})
-    server.assert_pooler(config.database.pooler, found)
-    return external(config, found)
+    return external(config, server.judged_pooler(config.database.pooler, found))
 
 
 async def examine(config: Config, where: Place) -> None:

@@ -64,7 +64,8 @@ def _pooler(facts: Server) -> Check:
         "session": "one in session mode",
         "transaction": "one in transaction mode",
     }[facts.pooler]
-    if facts.asked_pooler in {"auto", facts.pooler}:
+    safe = facts.pooler == "session" and facts.asked_pooler == "transaction"  # maybe two of them
+    if safe or facts.asked_pooler in {"auto", facts.pooler}:
         return well(name, f'{told}; database.pooler = "{facts.asked_pooler}"')
     fix = f'Set database.pooler to "{facts.pooler}" or "auto", or correct database.url.'
     return wrong(name, f'{told}, and database.pooler is "{facts.asked_pooler}"', fix)

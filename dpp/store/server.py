@@ -63,10 +63,16 @@ async def describe(connection: Connection) -> Server:
     return Server(**row)
 
 
-def assert_pooler(setting: str, found: Pooler) -> None:
-    """Refuse a `database.pooler` that contradicts what was found."""
+def judged_pooler(setting: str, found: Pooler) -> Pooler:
+    """Return what to go by; refuse a `database.pooler` that contradicts what was found.
+
+    Two poolers behind one address may look as if each connection kept its server process. Who says
+    that they are in transaction mode is believed: that mode is right before session mode, too.
+    """
     if setting in {"auto", found}:
-        return
+        return found
+    if (setting, found) == (Pooler.TRANSACTION, Pooler.SESSION):
+        return Pooler.TRANSACTION
     words = {
         Pooler.NONE: "leads to PostgreSQL itself",
         Pooler.SESSION: "leads through a pooler in session mode",
