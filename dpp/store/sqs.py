@@ -39,6 +39,7 @@ VISIBILITY_S = 120  # until a message that was not deleted comes again
 REPLY_S = 3.0  # of a request that does not wait
 SLACK_S = 5.0  # beyond a long poll, for connection and answer
 CLOSE_S = 1.0
+REFUSED_S = 60.0  # that a refusal is believed: what refused it may have been mended since
 
 COUNT = "ApproximateNumberOfMessages"
 REDRIVE = "RedrivePolicy"
@@ -73,7 +74,8 @@ class SqsQueue:
     _url: str
     wait_s: int = WAIT_S
     visibility_s: int = VISIBILITY_S
-    _failing: dict[str, bool] = field(factory=dict)  # what is not answered → whether it is refused
+    # What is not answered → whether it is refused, and since when.
+    _failing: dict[str, tuple[bool, float]] = field(factory=dict)
 
     async def send(self, run_ids: Sequence[UUID]) -> int:
         """Put in a message for each run, 10 at most; return how many were taken."""
@@ -143,12 +145,13 @@ class SqsQueue:
     def _answered(self, what: str) -> None:
         """Note an answer. Whether sending works again is known only by the next hint to be sent.
 
-        So after silence any answer will do; a refusal stands, and so does a poll that fails, since
-        both are asked again.
+        So after silence any answer will do; a poll that fails stands, since it is asked again, and
+        a refusal does for a while: nobody may send here any more.
         """
-        before = bool(self._failing)
-        for asked, refused in list(self._failing.items()):
-            if asked == what or not (refused or asked == "receive"):
+        before, now = bool(self._failing), trio.current_time()
+        for asked, (refused, at) in list(self._failing.items()):
+            stands = asked == "receive" or (refused and now - at < REFUSED_S)
+            if asked == what or not stands:
                 del self._failing[asked]
         if before and not self._failing:
             sqs_up.set(1)
@@ -159,7 +162,7 @@ class SqsQueue:
         if not self._failing:
             sqs_up.set(0)
             log.warning("sqs unavailable", asked=what, detail=why)
-        self._failing[what] = refused
+        self._failing[what] = refused, trio.current_time()
         return HelperUnavailable(why)
 
 

@@ -17,12 +17,14 @@ from dpp.config import load
 from dpp.faults import HelperUnavailable
 from dpp.messages import RECEIVES_MAX, Depths, decode
 from dpp.store.place import SchemaRefused
-from dpp.store.sqs import open_queue
+from dpp.store.sqs import SqsQueue, open_queue
 from tests.aws.post import POISON, SOON_S, Post, asks
 from tests.aws.proxy import Fault
 from tests.store.steps import create, make_tenant, settle
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from dpp.store.bridge import Bridge
     from dpp.store.postgres import PostgresStore
 
@@ -117,6 +119,21 @@ async def test_whatever_breaks_every_question_ends_by_an_answer_or_helper_unavai
     assert min(asked.values()) >= 20, asked
     assert set(post.proxy.made) == set(BROKEN)
     await post.queue.probe()
+
+
+async def test_a_refusal_is_believed_for_a_minute_where_nobody_asks_again(
+    mock_clock: MockClock,
+) -> None:
+    queue = SqsQueue(bridge=None, client=None, url="")
+    queue._failed("send", "there is no such queue", refused=True)
+    standing = []
+    for s in (1, 58, 2):
+        mock_clock.jump(s)
+        queue._answered("probe")
+        standing.append(list(queue._failing))
+    await trio.lowlevel.checkpoint()
+
+    assert standing == [["send"], ["send"], []]
 
 
 async def test_readiness_follows_what_is_asked_and_what_is_refused(post: Post) -> None:
