@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from dpp import datadir
+from dpp import accounts, datadir
 from dpp.backups.copies import read_about, refuse_inside, taken_s, whole
 from dpp.backups.mirror import Mirror
 from dpp.backups.programs import WORDS_MAX, BackupRefused, query
@@ -125,8 +125,10 @@ def sockets_of(data_dir: Path) -> str:
         what = f"{data_dir} cannot be looked at: {error.strerror}."
         raise BackupRefused(what, "Name the node's by --data-dir.", away=True) from error
     if owner != os.geteuid():
-        what = f"{data_dir} belongs to user {owner}, and PostgreSQL there knows nobody else."
-        raise BackupRefused(what, "Run it as that user: `runuser -u dpp -- dpp …`.")
+        account = accounts.by_uid(owner)
+        name = account.name if account else owner
+        what = f"{data_dir} belongs to the user {name}, and PostgreSQL there knows nobody else."
+        raise BackupRefused(what, f"Run it as that user: `runuser -u {name} -- dpp …`.")
     return str(socket_directory(data_dir, owner, os.environ))
 
 

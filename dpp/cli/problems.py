@@ -47,7 +47,7 @@ ADMIN_TODO: Mapping[str, str] = {
     " DPP_ADMIN_TOKEN.",
     "quota-exceeded": "Wait as long as it says.",
     "not-found": "Look what there is: `dpp tenant list`, `dpp key list TENANT`,"
-    " `dpp run list --tenant TENANT`, `dpp audit list`.",
+    " `dpp run list --tenant TENANT`, `dpp audit list`, `dpp node list`.",
 }
 # What the user typed for a member of a request.
 TYPED: Mapping[str, str] = {

@@ -39,5 +39,5 @@ async def assert_known_store(store: Reconciling, blobs: Blobs, where: str) -> No
         raise SchemaRefused(
             f"The results of this database lie in the store {known}; {where} {has}.",
             "Mount the volume with the results there, or name the data directory or the bucket "
-            "that has them.",
+            "that has them: the one that nodes of this database had at their first start.",
         )
