@@ -127,7 +127,7 @@ async def listen_to_others(house: House, aside: Aside) -> None:
     await hearsay(aside, house.herald.name, hearers)
 
 
-async def poll(house: House, queue: SqsQueue) -> None:
+async def poll(house: House, queue: SqsQueue) -> None:  # noqa: ASYNC910 - supervised
     """Take hints out of the queue while this node may work: else they are for other nodes."""
     poller = Poller(
         queue=queue, store=house.store, heard=house.rounds.heard, full=lambda: house.rounds.full
