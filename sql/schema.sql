@@ -12,7 +12,7 @@ CREATE FUNCTION dpp.forget_keys(days integer, most integer) RETURNS integer
     AS $$
   with old as materialized (
     select tenant_id, idempotency_key from spent_keys
-     where ended_at < dpp.now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
+     where ended_at < dpp.server_now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
   ),
   gone as (
     delete from spent_keys k using old where k.tenant_id = old.tenant_id and k.idempotency_key = old.idempotency_key
@@ -52,8 +52,8 @@ begin
     select e.run_id, e.finished_at
       from endings e
       join submissions s on s.tenant_id = e.tenant_id and s.run_id = e.run_id
-     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.now() - run_days * interval '1 day'
-       and e.finished_at + s.result_days * interval '1 day' <= dpp.now()
+     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.server_now() - run_days * interval '1 day'
+       and e.finished_at + s.result_days * interval '1 day' <= dpp.server_now()
        and not exists (select from webhook_deliveries d where d.run_id = e.run_id and d.status = 'pending')
        and e.run_id::text not in (select f.subject from findings f where f.resolved_at is null)
        and not exists (select from transfers t where t.run_id = e.run_id and t.kind = 'refund' and t.seq > closed.seq)
@@ -66,7 +66,7 @@ begin
   ),
   keys as (
     insert into spent_keys (tenant_id, idempotency_key, run_id, fingerprint, ended_at, pruned_at)
-    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.now()
+    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.server_now()
       from reserves r join ended on ended.run_id = r.run_id
     returning run_id
   ),
@@ -86,7 +86,7 @@ begin
   with old as materialized (
     select t.seq from transfers t
      where transfer_days > 0 and t.tenant_id = whose and t.seq <= closed.seq
-       and t.created_at < dpp.now() - transfer_days * interval '1 day'
+       and t.created_at < dpp.server_now() - transfer_days * interval '1 day'
        and not exists (select from submissions s where s.tenant_id = whose and s.run_id = t.run_id)
      order by t.seq
      limit most
@@ -117,7 +117,7 @@ declare
 begin
   select bodies_seq into done from closings where tenant_id = whose for no key update;
   with page as materialized (
-    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.now() as over
+    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.server_now() as over
       from (select run_id, seq, finished_at from endings where tenant_id = whose and seq > done order by seq limit most) as e
       join submissions s on s.tenant_id = whose and s.run_id = e.run_id
   ),
@@ -154,6 +154,10 @@ begin
   raise exception 'dpp: % is append-only; a correction is a new transfer', tg_table_name
     using errcode = 'restrict_violation';
 end $$;
+
+CREATE FUNCTION dpp.server_now() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN statement_timestamp();
 
 CREATE TABLE dpp.allowances (
     allowance_id text NOT NULL,

@@ -12,6 +12,9 @@ set local search_path = dpp;
 create function dpp.now() returns timestamptz language sql stable parallel safe
   return coalesce(nullif(current_setting('dpp.fake_now', true), '')::timestamptz, statement_timestamp());
 
+-- The clock of what takes facts away: no setting moves it, so that whoever may ask cannot make them old.
+create function dpp.server_now() returns timestamptz language sql stable parallel safe return statement_timestamp();
+
 -- The first run id of a moment: run ids begin with their node's milliseconds since 1970 (RFC 9562, version 7).
 create function dpp.first_id(moment timestamptz) returns uuid language sql immutable parallel safe
   return (lpad(to_hex(case when moment < '1970-01-01T00:00:00Z' then 0 else (extract(epoch from moment) * 1000)::bigint end), 12, '0') || repeat('0', 20))::uuid;
@@ -440,8 +443,8 @@ begin
     select e.run_id, e.finished_at
       from endings e
       join submissions s on s.tenant_id = e.tenant_id and s.run_id = e.run_id
-     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.now() - run_days * interval '1 day'
-       and e.finished_at + s.result_days * interval '1 day' <= dpp.now()
+     where e.tenant_id = whose and e.seq <= closed.seq and e.finished_at < dpp.server_now() - run_days * interval '1 day'
+       and e.finished_at + s.result_days * interval '1 day' <= dpp.server_now()
        and not exists (select from webhook_deliveries d where d.run_id = e.run_id and d.status = 'pending')
        and e.run_id::text not in (select f.subject from findings f where f.resolved_at is null)
        and not exists (select from transfers t where t.run_id = e.run_id and t.kind = 'refund' and t.seq > closed.seq)
@@ -454,7 +457,7 @@ begin
   ),
   keys as (
     insert into spent_keys (tenant_id, idempotency_key, run_id, fingerprint, ended_at, pruned_at)
-    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.now()
+    select whose, r.idempotency_key, r.run_id, r.fingerprint, ended.finished_at, dpp.server_now()
       from reserves r join ended on ended.run_id = r.run_id
     returning run_id
   ),
@@ -474,7 +477,7 @@ begin
   with old as materialized (
     select t.seq from transfers t
      where transfer_days > 0 and t.tenant_id = whose and t.seq <= closed.seq
-       and t.created_at < dpp.now() - transfer_days * interval '1 day'
+       and t.created_at < dpp.server_now() - transfer_days * interval '1 day'
        and not exists (select from submissions s where s.tenant_id = whose and s.run_id = t.run_id)
      order by t.seq
      limit most
@@ -505,7 +508,7 @@ declare
 begin
   select bodies_seq into done from closings where tenant_id = whose for no key update;
   with page as materialized (
-    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.now() as over
+    select e.run_id, e.seq, e.finished_at + s.result_days * interval '1 day' <= dpp.server_now() as over
       from (select run_id, seq, finished_at from endings where tenant_id = whose and seq > done order by seq limit most) as e
       join submissions s on s.tenant_id = whose and s.run_id = e.run_id
   ),
@@ -526,7 +529,7 @@ create function dpp.forget_keys(days int, most int) returns int
   language sql security definer set search_path = dpp, pg_temp as $$
   with old as materialized (
     select tenant_id, idempotency_key from spent_keys
-     where ended_at < dpp.now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
+     where ended_at < dpp.server_now() - greatest(days, 1) * interval '1 day' order by ended_at limit most for update skip locked
   ),
   gone as (
     delete from spent_keys k using old where k.tenant_id = old.tenant_id and k.idempotency_key = old.idempotency_key

@@ -604,6 +604,17 @@ async def test_what_is_not_over_leaves_by_no_way(owner: Session) -> None:
     assert await tried(owner, "delete from submissions") == "23001"
 
 
+async def test_no_clock_that_is_set_lets_anything_leave_early(owner: Session) -> None:
+    """Whoever may ask may also set the clock of the tests: what leaves goes by the server's own."""
+    await owner.execute("set dpp.fake_now = '2100-01-01'; delete from live_runs")
+
+    (gone,) = await owner.fetch("select * from dpp.prune('acme', 1, 1, 100)")
+    bodies = await owner.fetchval("select dpp.prune_bodies('acme', 100)")
+    keys = await owner.fetchval("select dpp.forget_keys(1, 100)")
+
+    assert (tuple(gone), bodies, keys) == ((0, 0), 0, 0)
+
+
 async def test_the_auditor_writes_nothing(sessions: Sessions) -> None:
     audit = await sessions.open("dpp_audit")
 

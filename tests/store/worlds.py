@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tests.store.sessions import Session
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+MOVABLE = (
+    "create or replace function dpp.server_now() returns timestamptz"
+    " language sql stable parallel safe return dpp.now()"
+)
 
 
 class World(Protocol):
@@ -105,8 +109,9 @@ class PostgresWorld:
 
 
 async def postgres_world(store: PostgresStore, admin: Session, database: Database) -> PostgresWorld:
-    """Stop the clock at `NOW`."""
+    """Stop the clock at `NOW`, also for what prunes, which goes by the server's own."""
     store.plans = STORE_PLANS
+    await admin.execute(MOVABLE)
     pooler_host = "" if database.entrance == database.host else database.entrance
     world = PostgresWorld(store, admin, pooler_host)
     await world.advance(0)
