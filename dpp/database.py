@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from attrs import asdict
 
 from dpp import accounts, datadir
 from dpp.admission import Terms
@@ -20,7 +21,7 @@ from dpp.datadir import DataDir
 from dpp.logs import get_logger
 from dpp.retention import Keeping
 from dpp.sections import PRODUCTION
-from dpp.store import cluster, migrate, place, provisioning, server
+from dpp.store import cluster, identity, migrate, place, provisioning, server
 from dpp.store.bridge import Bridge, open_bridge
 from dpp.store.desk import Sizes
 from dpp.store.embedded import embedded
@@ -133,7 +134,7 @@ async def examine(config: Config, where: Place) -> None:
 async def migrate_database(
     config: Config, action: str, *, data_dir: Path, **more: Any
 ) -> dict[str, Any]:
-    """Do one of `up`, `down`, `status`, `check`, and return what `dpp migrate` prints.
+    """Do one of `ACTIONS`, and return what the command prints.
 
     An embedded database is asked through the node that runs it, or started for the length of this.
     """
@@ -225,9 +226,17 @@ async def check(where: Place) -> dict[str, Any]:
     return {"ok": not differences, "differences": differences}
 
 
+async def forget_results(where: Place) -> dict[str, Any]:
+    """Let the database forget its store of results, if nothing lies there."""
+    found = await place.as_owner(where, identity.forget)
+    gone = found.store_id and str(found.store_id)
+    return {**asdict(found), "store_id": gone, "done": found.done}
+
+
 ACTIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
     "up": up,
     "down": down,
     "status": status,
     "check": check,
+    "forget_results": forget_results,
 }

@@ -4,10 +4,15 @@ A directory of another machine, or a volume that is not mounted, would answer "m
 authority, and the reconciler would believe it: a node on a store that differs does not start.
 """
 
+from uuid import UUID
+
+from attrs import frozen
+
 from dpp.blobs import Away, Blobs, CouldNotAsk
 from dpp.logs import get_logger
 from dpp.ports import Reconciling
 from dpp.store.place import SchemaRefused
+from dpp.store.queries import Connection, queries
 
 NAME = "results"
 
@@ -39,5 +44,38 @@ async def assert_known_store(store: Reconciling, blobs: Blobs, where: str) -> No
         raise SchemaRefused(
             f"The results of this database lie in the store {known}; {where} {has}.",
             "Mount the volume with the results there, or name the data directory or the bucket "
-            "that has them: the one that nodes of this database had at their first start.",
+            "that has them: the one that nodes of this database had at their first start. If no "
+            "result lies there yet, stop all nodes and ask `dpp results forget`.",
         )
+
+
+@frozen
+class Forgotten:
+    """What came of it: the store that the database knows no more, or what it is needed for."""
+
+    store_id: UUID | None
+    results: int
+    storing: int
+    nodes: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        """Say whether the next node to start may bring another store."""
+        return self.store_id is not None or not (self.results or self.storing or self.nodes)
+
+
+async def forget(connection: Connection) -> Forgotten:
+    """Let the database forget its store of results, where nothing lies in it and no node lives.
+
+    One statement, as the owner. A node that starts at the same moment may have met the old store:
+    whoever asks has stopped them.
+    """
+    gone = await queries.forget_store.fetch_one(connection, name=NAME)
+    uses = await queries.uses_of_store.fetch_one(connection)
+    assert uses is not None
+    return Forgotten(
+        store_id=gone and gone["store_id"],
+        results=uses["results"],
+        storing=uses["storing"],
+        nodes=tuple(uses["nodes"]),
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,13 @@ def dpp(capfd: pytest.CaptureFixture[str]) -> Dpp:
 def closed_url() -> str:
     """Return a URL where nothing listens."""
     return peers.closed_url()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a data directory without a node, where PostgreSQL's user can reach it."""
+    path = Path(tempfile.mkdtemp(prefix="dpp-test-"))
+    path.chmod(0o711)
+    monkeypatch.setenv("DPP_DATA_DIR", str(path / "dpp"))
+    yield path / "dpp"
+    shutil.rmtree(path)

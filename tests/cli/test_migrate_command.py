@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +8,6 @@ import pytest
 from dpp.cli.exits import Exit
 from tests.cli.conftest import Dpp
 from tests.cli.test_commands import Served
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a data directory without a node, where PostgreSQL's user can reach it."""
-    path = Path(tempfile.mkdtemp(prefix="dpp-test-"))
-    path.chmod(0o711)
-    monkeypatch.setenv("DPP_DATA_DIR", str(path / "dpp"))
-    yield path / "dpp"
-    shutil.rmtree(path)
 
 
 def test_the_schema_goes_back_and_forward_and_is_what_the_migrations_make(
