@@ -4,6 +4,7 @@
 -- :aged_s of waiting makes up for one priority: a look at the heads of the ten says how many places each of them has.
 -- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
 -- planner may read the whole queue through the partial index.
+-- Inputs beyond :bytes are left out: they are asked for by the page.
 with room as materialized (
   select w.tenant_id, w.n,
          case when w.cap is null then w.share::bigint
@@ -69,7 +70,9 @@ claimed as (
   returning r.run_id, r.tenant_id, r.lease_epoch, r.max_cost, r.minimum_fee, r.timebox_s, r.priority, r.pack_type,
             r.available_at, r.attempts_spent
 )
-select c.*, s.inputs, s.trace_id, s.created_at
+select c.*, s.trace_id, s.created_at,
+       case when sum(octet_length(s.inputs)) over (order by c.priority, c.available_at, c.run_id) <= :bytes
+            then s.inputs end as inputs
   from claimed c
   join submissions s on s.tenant_id = c.tenant_id and s.run_id = c.run_id
  order by c.priority, c.available_at, c.run_id
