@@ -7,6 +7,7 @@ perhaps another for migrations. The embedded database is migrated at start; an e
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar, assert_never
 
 import asyncpg
@@ -92,6 +93,12 @@ async def prepare_embedded(host: str) -> Place:
 
 async def assert_known(place: Place) -> None:
     """Raise `SchemaRefused` unless the schema is the one this release was written for."""
+    app, owner = await over(place.app, which), await as_owner(place, which)
+    if None not in (app, owner) and app != owner:
+        raise SchemaRefused(
+            "database.url and database.migrations_url lead to two databases.",
+            "Let both name the same database of the same server, whatever stands between.",
+        )
     state = await as_owner(place, migrate.known)
     if not isinstance(state, Current):
         raise refusal(state)
@@ -99,6 +106,17 @@ async def assert_known(place: Place) -> None:
         role = await over(address, astray)
         if role is not None:
             raise astray_refusal(role)
+
+
+async def which(connection: Connection) -> str | None:
+    """Return what tells a database from all others; None where the server does not say it."""
+    with suppress(asyncpg.InsufficientPrivilegeError):
+        told: str = await connection.fetchval(
+            "select system_identifier || '/' || (select oid from pg_database"
+            " where datname = current_database()) from pg_control_system()"
+        )
+        return told
+    return None
 
 
 async def astray(connection: Connection) -> str | None:

