@@ -202,7 +202,7 @@ async def provide_roles(config: Config, admin_url: str) -> dict[str, Any]:
         provisioning.provide, admin_url, config.database.url, config.database.migrations_url
     )
     async with open_bridge() as bridge:
-        return provisioning.told(await bridge.run(asked))
+        return provisioning.document(await bridge.run(asked))
 
 
 async def down(where: Place, count: int = 1, to: str | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import attrs
 import click
 
 from dpp.cli.command import Command, with_session
+from dpp.cli.database import assert_ours
 from dpp.cli.exits import Exit, Stop, Trouble
 from dpp.cli.session import Session
 from dpp.moments import parse
@@ -42,6 +43,7 @@ def backup(session: Session, into: Path, keep: int | None, *, look: bool) -> Non
     from dpp.backups import copies
 
     refuse_external(session)
+    assert_ours(session, may_be_new=True)
     with refusals():
         taken = copies.take(session.data_dir(), into, say=session.out.note)
         about = copies.verify(taken, say=session.out.note) if look else copies.read_about(taken)
@@ -62,6 +64,7 @@ def receive_wal(session: Session, into: Path, *, look: bool, forget: bool) -> in
     from dpp.backups import receiver
 
     refuse_external(session)
+    assert_ours(session, may_be_new=True)
     with refusals():
         if forget:
             gone = receiver.forget(session.data_dir())

@@ -76,6 +76,14 @@ def run(session: Session, role: str, command: tuple[str, ...]) -> int:
 
 def assert_there(session: Session, *, may_be_new: bool = False) -> None:
     """Refuse a directory that is not ours to open, and one without a database unless it may be."""
+    assert_ours(session, may_be_new=may_be_new)
+    directory = session.data_dir()
+    if datadir.running(directory) and not (directory / "postgres" / "postmaster.pid").exists():
+        raise Stop(Exit.NEGATIVE, ANOTHER)
+
+
+def assert_ours(session: Session, *, may_be_new: bool = False) -> None:
+    """The same, whether its PostgreSQL can be asked just now or not."""
     directory = session.data_dir()
     try:
         datadir.running(directory)
@@ -101,8 +109,6 @@ def assert_there(session: Session, *, may_be_new: bool = False) -> None:
         )
     if directory.exists() and directory.stat().st_uid != os.geteuid():
         raise Stop(Exit.UNREACHABLE, _of_another_user(directory))
-    if datadir.running(directory) and not (directory / "postgres" / "postmaster.pid").exists():
-        raise Stop(Exit.NEGATIVE, ANOTHER)
 
 
 def _of_another_user(directory: Path) -> Trouble:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from attrs import define, field
 
+from dpp.faults import told
 from dpp.rules import MASK
 from dpp.store import roles, scram
 from dpp.store.connections import CONNECT_S
@@ -57,7 +58,7 @@ async def provide(admin_url: str, url: str, migrations_url: str | None) -> Provi
     made = Provision()
     database = database_of(url) or user_of(url) or APP
     passwords = _passwords(url, migrations_url, made)
-    server: Connection = await asyncpg.connect(admin_url, timeout=CONNECT_S)
+    server = await _connect(admin_url)
     try:
         for statement in await roles.missing(server):
             await made.ensure(server, statement)
@@ -71,6 +72,18 @@ async def provide(admin_url: str, url: str, migrations_url: str | None) -> Provi
     if is_there:
         await _ensure_rights(admin_url, database, made)
     return made
+
+
+async def _connect(admin_url: str) -> Connection:
+    """Come in as who makes roles; that URL is none of the configuration's."""
+    try:
+        return await asyncpg.connect(admin_url, timeout=CONNECT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartRefused(
+            f"By the URL of who is to make the roles there is no way in: {told(error)}.",
+            "Correct the URL that --admin-url or --admin-url-file gives, or a file that it names.",
+            did="DPP changed nothing.",
+        ) from error
 
 
 async def _ensure_database(server: Connection, database: str, made: Provision) -> bool:
@@ -118,6 +131,12 @@ def _passwords(url: str, migrations_url: str | None, made: Provision) -> dict[st
         # Some poolers want the tenant behind the role: dpp_app.PROJECT.
         user = (user_of(given) or "").partition(".")[0]
         password = password_of(given)
+        if user in {APP, roles.OWNER} - {role}:
+            raise StartRefused(
+                f"{key} names {user}: there it must be {role}, or a role of yours.",
+                "Let database.url name dpp_app and database.migrations_url dpp_owner.",
+                did="DPP changed nothing.",
+            )
         if user != role:
             made.notes.append(f"{key} names {user or 'nobody'}, not {role}: no password was set")
         elif password is None:
@@ -136,6 +155,6 @@ def _passwords(url: str, migrations_url: str | None, made: Provision) -> dict[st
     return found
 
 
-def told(made: Provision) -> dict[str, Any]:
+def document(made: Provision) -> dict[str, Any]:
     """Return the document that the command prints."""
     return {"ok": not made.left, "done": made.done, "left": made.left, "notes": made.notes}

@@ -86,6 +86,8 @@ def test_the_directory_of_another_user_is_left_to_that_user(
 
     asked = [dpp("migrate", "status", "--json"), dpp("migrate", "up", "--json")]
     asked.append(dpp("database", "run", "--json", "--", "psql"))
+    asked.append(dpp("backup", str(unmade.parent / "backups"), "--json"))
+    asked.append(dpp("receive-wal", str(unmade.parent / "backups"), "--json"))
 
     assert {ended.status for ended in asked} == {Exit.UNREACHABLE}
     assert {ended.document["error"]["code"] for ended in asked} == {"other-user"}

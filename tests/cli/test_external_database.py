@@ -229,6 +229,35 @@ def test_what_a_role_may_not_make_is_told_a_statement_each(
     assert left == ["alter role dpp_owner password '***'", "create database elsewhere"]
 
 
+def test_urls_that_were_swapped_are_refused(
+    dpp: Dpp, server: Server, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", server.url("dpp_owner", OWNER))
+    monkeypatch.setenv("DATABASE_URL_MIGRATIONS", server.url("dpp_app", APP))
+
+    ended = dpp("migrate", "roles", "--admin-url-file", str(bare), "--json")
+
+    assert ended.status == Exit.CONFIGURATION
+    assert "database.url names dpp_owner" in ended.document["error"]["what"]
+
+
+def test_a_way_in_for_who_makes_roles_that_is_none_is_named_as_that(
+    dpp: Dpp, server: Server, bare: Path
+) -> None:
+    """Not as the URLs of the configuration: a wrong password, a file that is missing."""
+    refused = []
+    for url in (
+        server.url("hoster", "wrong", "postgres"),
+        server.url("hoster", HOSTER).replace(str(server.authority), "/nowhere"),
+    ):
+        bare.write_text(url)
+        refused.append(dpp("migrate", "roles", "--admin-url-file", str(bare), "--json"))
+
+    assert [one.status for one in refused] == [Exit.CONFIGURATION] * 2
+    assert all("--admin-url-file" in one.document["error"]["todo"] for one in refused)
+    assert HOSTER not in "".join(one.out + one.err for one in refused)
+
+
 def test_a_password_on_the_command_line_is_refused(dpp: Dpp, server: Server) -> None:
     url = server.url("hoster", HOSTER, "postgres")
 
