@@ -2,7 +2,8 @@
 
 A helper: each question ends within a fraction of a second, by `HelperUnavailable` at the latest.
 After one that was not answered Redis is left alone for a while (`PAUSE_S`), so that it costs the
-others nothing, and then asked by one. What Redis says is held against what was asked: a count comes
+others nothing, and then asked by one. So for each kind of question: a Redis that is full refuses
+counts and goes on telling. What Redis says is held against what was asked: a count comes
 with its name and its end. All names begin with the deployment's id, so that two deployments may
 share a Redis.
 """
@@ -27,7 +28,8 @@ from dpp.store.redis_line import WALL_S, Command, Ear, Line
 PAUSE_S = 2.0  # of nobody asking, after a question that was not answered
 WAIT_S = 1.5 * WALL_S  # for an answer to cross the bridge, whose thread may be busy
 TRIP_MAX = 500  # counts in one question
-PROBE = "probe"  # what readiness counts
+COUNT, TELL, HEAR = "count", "publish", "hear"  # what is asked
+PROBE = "probe"  # what readiness counts, and where it tells
 NAME = "redis"  # under which the database keeps the deployment's id
 MILLISECONDS = 1000
 
@@ -57,11 +59,19 @@ class Aside:
     _probing: Line
     _showing: Line
     _ear: Ear
-    up: bool = True  # what is counted and told is answered; so until it is known better
-    hearing: bool = True  # the same of what is heard
-    _ask_at: float = float("-inf")  # while it is not up: when somebody may ask again
+    _well: dict[str, bool] = field(init=False)  # so until it is known better
+    _ask_at: dict[str, float] = field(init=False)  # of a kind that is not: when somebody may again
     _boarding: Trip | None = None
     _under_way: trio.Lock = field(factory=trio.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self._well = dict.fromkeys((COUNT, TELL, HEAR), True)
+        self._ask_at = dict.fromkeys(self._well, float("-inf"))
+
+    @property
+    def up(self) -> bool:
+        """Say whether all that is asked is answered."""
+        return all(self._well.values())
 
     @classmethod
     def to(cls, bridge: Bridge, url: str, deployment: UUID) -> "Aside":
@@ -90,9 +100,9 @@ class Aside:
     async def publish(self, message: bytes) -> None:
         """Tell all nodes that hear it now."""
         command = ("PUBLISH", f"{self.prefix}hints", message)
-        [heard_by] = await self._ask("publish", partial(self._telling.ask, [command]))
+        [heard_by] = await self._ask(TELL, partial(self._telling.ask, [command]))
         if not isinstance(heard_by, int):
-            self._down("publish", f"no number: {str(heard_by)[:100]}")
+            self._down(TELL, TELL, f"no number: {str(heard_by)[:100]}")
             raise HelperUnavailable
 
     async def hear(self) -> Sequence[bytes]:
@@ -103,16 +113,23 @@ class Aside:
         try:
             heard = await self.bridge.run(self._ear.hear)
         except (HelperUnavailable, StoreUnavailable) as error:
-            redis_faults_total.labels("hear").inc()
-            self._note(up=self.up, hearing=False, asked="hear", detail=str(error))
+            redis_faults_total.labels(HEAR).inc()
+            self._note(HEAR, well=False, asked=HEAR, detail=str(error))
             raise HelperUnavailable(str(error)) from error
-        self._note(up=self.up, hearing=True)
+        self._note(HEAR, well=True)
         return heard
 
     async def probe(self) -> None:
-        """Count, whether Redis is left alone or not; raises where it does not, or nobody hears."""
-        await self._ask("probe", partial(count_all, self._probing, self.prefix, [PROBE]), now=True)
-        if not self.hearing:
+        """Count, whether Redis is left alone or not; raises where it does not, or nobody hears.
+
+        And tell, where the last that was told got no answer: there may be nothing to tell for long.
+        """
+        ask = partial(count_all, self._probing, self.prefix, [PROBE])
+        await self._ask(COUNT, ask, probe=True)
+        if not self._well[TELL]:
+            command = ("PUBLISH", f"{self.prefix}{PROBE}", b"")
+            await self._ask(TELL, partial(self._probing.ask, [command]), probe=True)
+        if not self._well[HEAR]:
             raise HelperUnavailable("nothing is heard")
 
     async def memory(self) -> int:
@@ -136,41 +153,42 @@ class Aside:
                 if self._boarding is trip:
                     self._boarding = None
                 ask = partial(count_all, self._counting, self.prefix, trip.names)
-                trip.counted = await self._ask("count", ask)
+                trip.counted = await self._ask(COUNT, ask)
         except HelperUnavailable as error:
             trip.why = str(error)  # for all that wait
         finally:
             trip.over.set()
 
     async def _ask(
-        self, what: str, ask: Callable[[], Coroutine[Any, Any, T]], *, now: bool = False
+        self, kind: str, ask: Callable[[], Coroutine[Any, Any, T]], *, probe: bool = False
     ) -> T:
-        """Ask on the bridge. While Redis is not there one in `PAUSE_S` does, or who must `now`."""
-        if not (self.up or now):
-            if trio.current_time() < self._ask_at:
+        """Ask on the bridge. While this kind has no answer one in `PAUSE_S` does, and a `probe`."""
+        if not (self._well[kind] or probe):
+            if trio.current_time() < self._ask_at[kind]:
                 await trio.lowlevel.checkpoint()
                 raise HelperUnavailable("left alone")
-            self._ask_at = trio.current_time() + PAUSE_S
+            self._ask_at[kind] = trio.current_time() + PAUSE_S
         why = "no answer in time"
         try:
             with trio.move_on_after(WAIT_S):
                 answer = await self.bridge.run(ask)
-                self._note(up=True, hearing=self.hearing)
+                self._note(kind, well=True)
                 return answer
         except (HelperUnavailable, StoreUnavailable) as error:
             why = str(error)
-        self._down(what, why)
+        self._down(kind, "probe" if probe else kind, why)
         raise HelperUnavailable(why)
 
-    def _down(self, what: str, why: str) -> None:
-        redis_faults_total.labels(what).inc()
-        self._ask_at = trio.current_time() + PAUSE_S
-        self._note(up=False, hearing=self.hearing, asked=what, detail=why)
+    def _down(self, kind: str, asked: str, why: str) -> None:
+        redis_faults_total.labels(asked).inc()
+        self._ask_at[kind] = trio.current_time() + PAUSE_S
+        self._note(kind, well=False, asked=asked, detail=why)
 
-    def _note(self, *, up: bool, hearing: bool, **more: str) -> None:
-        """Keep how things stand, and say so where it has changed."""
-        before, now = self.up and self.hearing, up and hearing
-        self.up, self.hearing = up, hearing
+    def _note(self, kind: str, *, well: bool, **more: str) -> None:
+        """Keep how a kind of question stands, and say so where the whole has changed."""
+        before = self.up
+        self._well[kind] = well
+        now = self.up
         redis_up.set(now)
         if before and not now:
             log.warning("redis unavailable", **more)

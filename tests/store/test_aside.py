@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from dpp import metrics
 from dpp.faults import HelperUnavailable
 from dpp.ports import Counted
 from dpp.store import aside as aside_module
@@ -221,7 +222,7 @@ async def test_a_redis_that_vanishes_without_a_word_is_noticed_by_who_only_liste
                 pass
         own_redis.thaw()
 
-    assert not aside.hearing
+    assert not aside.up
 
 
 async def test_a_redis_without_room_is_down_and_one_that_evicts_counts_anew(
@@ -367,6 +368,22 @@ async def test_nodes_of_one_database_are_one_deployment(
         assert none is None
 
     assert prefixes[0] == prefixes[1] != prefixes[2]
+
+
+async def test_a_redis_that_refuses_counts_is_not_up_though_it_tells(
+    bridge: Bridge, own_redis: RedisServer, patient: None
+) -> None:
+    """It is full, and may evict nothing."""
+    own_redis.kill()
+    own_redis.start("--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
+    async with open_to(bridge, own_redis.url) as aside:
+        with pytest.raises(HelperUnavailable, match="maxmemory"):
+            await aside.count("a")
+        for _ in range(3):
+            await aside.publish(b"m")
+            assert metrics.redis_up._value.get() == 0
+            with pytest.raises(HelperUnavailable, match="left alone"):
+                await aside.count("a")
 
 
 async def test_the_memory_that_redis_uses_is_told(
