@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
-from dpp.cli import reach
+from dpp.cli import problems, reach
 from dpp.cli.command import Command, Group, with_session
-from dpp.cli.exits import Exit
+from dpp.cli.exits import Exit, Stop
 from dpp.cli.session import Session
 from dpp.cli.tables import show_audit, show_finding, show_findings
+
+FAULT = 500  # from here on the server had no answer: the books may hold or not
 
 
 @click.group("audit", cls=Group, invoke_without_command=True)
@@ -19,12 +21,20 @@ from dpp.cli.tables import show_audit, show_finding, show_findings
 def audit(session: Session, context: click.Context) -> int | None:
     """Prove the books: status 1 unless every invariant holds and no finding is open.
 
-    Alone it reads everything, in one snapshot, and writes nothing.
+    Alone it reads everything, in one snapshot, and writes nothing. Status 3 where it could not.
     """
     if context.invoked_subcommand is not None:
         return None
+    from dpp.client.faults import ApiProblem
+
     with reach.admin(session) as admin:
-        answer = admin.audit()
+        try:
+            answer = admin.audit()
+        except ApiProblem as error:
+            if error.status < FAULT:
+                raise
+            trouble = problems.trouble_of(error.problem, error.retry_after_s)
+            raise Stop(Exit.UNREACHABLE, trouble) from error
     session.out.result(answer)
     show_audit(session.out, answer)
     return Exit.GOOD if answer.get("ok") is True else Exit.NEGATIVE

@@ -83,6 +83,20 @@ def test_a_refusal_ends_with_1_and_carries_the_problem(
     assert "not you" in ended.err
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_audit_that_could_not_look_does_not_end_as_one_that_found_something(
+    dpp: Dpp, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    body = '{"type": "https://dpp.dev/problems/store-unavailable", "title": "No", "detail": "away"}'
+    with peer([Says(status, body)]) as server:
+        environment(monkeypatch, server.url)
+
+        ended = dpp("audit", "--json")
+
+    assert ended.status == Exit.UNREACHABLE
+    assert ended.document["error"]["problem"]["detail"] == "away"
+
+
 def test_the_addresses_of_the_configuration_are_tried_where_nothing_names_a_node(
     dpp: Dpp, closed_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
