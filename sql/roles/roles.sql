@@ -8,6 +8,9 @@ with limits (role, name, value) as (values
   ('dpp_app',   'lock_timeout',                        '2s'),
   ('dpp_app',   'idle_in_transaction_session_timeout', '5s'),
   ('dpp_app',   'transaction_timeout',                 '15s'),  -- also ends a COMMIT, which statement_timeout does not
+  ('dpp_app',   'client_connection_check_interval',    '1s'),   -- a statement whose client is gone ends, its locks too
+  ('dpp_app',   'tcp_user_timeout',                    '10s'),  -- nor is one waited for that takes no rows
+  ('dpp_audit', 'client_connection_check_interval',    '1s'),
   ('dpp_audit', 'search_path',                         'dpp'),
   ('dpp_audit', 'default_transaction_read_only',       'on'),
   ('dpp_audit', 'statement_timeout',                   '60s'),  -- an audit reads whole tables
