@@ -14,6 +14,8 @@ from typing import Any
 
 import asyncpg
 
+from dpp.store.refusal import StartRefused
+
 FIND_S = 10.0  # for all of it; a pool that is full makes even one round wait
 ROUNDS = 20  # behind a pooler: all of them miss a transaction mode one time in a million
 ROUNDS_DIRECT = 3  # of a server that says so; a pooler that passes on its process is found by these
@@ -54,9 +56,22 @@ async def _compare(one: Any, other: Any) -> Pooler:  # noqa: ANN401 - the driver
     is_direct = process == one.get_server_pid()
     others: set[int] = set()
     for _ in range(ROUNDS_DIRECT if is_direct else ROUNDS):
-        await other.execute("begin")
+        await _begin(other)
         others.add(await other.fetchval(PID))
         await other.execute("rollback")
         if process in others or len(others) > 1:
             return Pooler.TRANSACTION
     return Pooler.NONE if is_direct else Pooler.SESSION
+
+
+async def _begin(connection: Any) -> None:  # noqa: ANN401 - the driver's connection
+    """Begin a transaction; refuse a pooler that knows none."""
+    try:
+        await connection.execute("begin")
+    except asyncpg.PostgresError as error:
+        if "statement pooling" in str(error):
+            raise StartRefused(
+                f"The pooler that database.url leads to carries no transactions: {error}.",
+                "Set its pool_mode to transaction or session; DPP knows which by asking.",
+            ) from error
+        raise

@@ -57,6 +57,17 @@ async def test_a_session_pooler_is_one(bridge: Bridge, database: Database) -> No
         assert {await bridge.run(find) for _ in range(LOOKS)} == {Pooler.SESSION}
 
 
+@needs_pgbouncer
+async def test_a_pooler_that_knows_no_transactions_is_refused(
+    bridge: Bridge, database: Database
+) -> None:
+    with (
+        pgbouncer(database.host, "statement") as one,
+        pytest.raises(StartRefused, match="statement pooling"),
+    ):
+        await bridge.run(lambda: find_pooler(keywords(one.host, database)))
+
+
 async def keep_busy(to: dict[str, Any], stop: asyncio.Event) -> None:
     """Hold a server process for a moment, again and again."""
     client: asyncpg.Connection[Any] = await asyncpg.connect(**to, statement_cache_size=0)
