@@ -35,7 +35,8 @@ async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
     """GET /readyz."""
     database = await services.readiness.database_up()
     orders = services.orders()
-    ready = database and not services.draining.is_set() and not orders.drain
+    draining = services.draining.is_set() or orders.drain
+    ready = database and not draining
     differing = services.neighbourhood().differing
     asked = {"api": True, "database": database, **await services.readiness.helpers_up()}
     down = [name for name, up in asked.items() if not up and name != "database"]
@@ -46,6 +47,7 @@ async def get_readyz(services: Services, _request: Request) -> Answer | Problem:
         degraded=degraded,
         differing={what: list(nodes) for what, nodes in differing.items()},
         mode=orders.mode.value if orders.mode is not Mode.NORMAL else None,
+        draining=draining,
     )
     told = {name: value for name, value in asdict(view).items() if value}
     return Answer(200 if ready else 503, encode(told), (NO_STORE,))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Objects made and not freed before the young ones are looked through: a batch has far more than the
 # default of 700 alive, hardly one of them in a cycle. It takes 5 to 10 % off a submit.
 YOUNG_MAX = 20_000
+RESTING = "rests: an operator lets it drain (dpp node undrain)"
 
 log = get_logger(__name__)
 
@@ -42,7 +43,7 @@ async def serve_http(house: House, management_url: str, manager: Manager) -> Non
     app = public_app(services, config.http.cors_allowed_origins)
     reception = make_reception(config, app)
     async with trio.open_nursery() as serving:
-        await first_lease(house)
+        await first_lease(house, manager)
         public = await serving.start(
             listener.serve, reception, house.sockets.public, serving, draining
         )
@@ -70,9 +71,22 @@ def make_reception(config: Config, app: Dispatcher) -> listener.Reception:
     )
 
 
-async def first_lease(house: House) -> None:
-    """Wait until this node may work, or is told to stop before it may."""
-    await first_of(house.standing.first_lease.wait, house.stopping.draining.wait)
+async def first_lease(house: House, manager: Manager) -> None:
+    """Wait until this node may work, or is told to stop before it may.
+
+    An operator may let it rest for as long as he likes: whoever started it is not kept waiting.
+    """
+    async with trio.open_nursery() as resting:
+        resting.start_soon(tell_rest, house, manager)
+        await first_of(house.standing.first_lease.wait, house.stopping.draining.wait)
+        resting.cancel_scope.cancel(reason="it works, or stops")
+
+
+async def tell_rest(house: House, manager: Manager) -> None:
+    """Say that the start is over for now."""
+    await house.heard.must_rest()
+    log.info("resting: an operator lets this node drain")
+    manager.ready(RESTING)
 
 
 def make_services(house: House) -> Services:

@@ -45,6 +45,7 @@ async def test_ready_while_the_database_answers_and_not_while_draining(api: Api)
         {"status": "ready", "services": {"api": "up", "database": "up"}},
     )
     assert (draining.status_code, draining.json()["status"]) == (503, "not_ready")
+    assert draining.json()["draining"] is True
 
 
 async def test_outage_is_503_and_health_asks_nothing(

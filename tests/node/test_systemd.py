@@ -134,6 +134,30 @@ async def test_it_tells_its_start_that_it_lives_a_reload_and_its_end(
         assert status == 0
 
 
+async def test_a_start_in_a_drain_is_over_though_the_node_rests(
+    fresh_node: StartNode, tmp_path: Path
+) -> None:
+    with manager(tmp_path) as systemd:
+        node = fresh_node(env=systemd.env)
+        node.admin("POST", f"/admin/v1/nodes/{node.node_id}:drain", {"reason": "upgrade"})
+        await until(lambda: said(node, "draining: an operator asked"))
+        draining = await get(f"{node.url}/readyz")
+        node.terminate()
+        systemd.listen()
+        systemd.heard.clear()
+
+        node.launch()
+        await systemd.until_told("READY=1\nSTATUS=rests")
+        await systemd.until_alive(more=5)  # longer than systemd waits
+        command = [sys.executable, "-m", "dpp", "node", "undrain", node.node_id]
+        command += ["--data-dir", str(node.data_dir)]
+        await trio.run_process(command, capture_stdout=True)
+        node.wait_ready()
+
+        assert (draining.status_code, draining.json()["draining"]) == (503, True)
+        assert systemd.begins("READY=1")[1:] == [f"READY=1\nSTATUS=serving {node.url}"]
+
+
 async def test_a_database_that_does_not_answer_lets_it_live(
     fresh_node: StartNode, tmp_path: Path
 ) -> None:

@@ -667,7 +667,9 @@ async def test_each_query_may_be_run_by_the_node(sessions: Sessions) -> None:
     for name in queries.names():
         query = getattr(queries, name)
         try:
-            await (owner if name in OWNERS else app).fetch(f"explain {query.sql}", *[None] * len(query.parameters))
+            await (owner if name in OWNERS else app).fetch(
+                f"explain {query.sql}", *[None] * len(query.parameters)
+            )
         except asyncpg.PostgresError as error:
             refused[name] = str(error)
 

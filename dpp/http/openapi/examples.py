@@ -320,7 +320,8 @@ _BY_ANSWER: Final[Mapping[tuple[str, int], Mapping[str, object]]] = {
     ("get_readyz", 503): {
         "no database": evolve(
             _READY, status="not_ready", services={"api": "up", "database": "down"}
-        )
+        ),
+        "draining": evolve(_READY, status="not_ready", draining=True),
     },
 }
 

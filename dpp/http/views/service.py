@@ -28,6 +28,7 @@ class ReadyView:
 
     `degraded`: what is amiss and does not keep requests away. `differing`: nodes whose plans or
     packs are not this node's. `mode`: what operators let all nodes do, where it is not all.
+    `draining`: this node stops, or an operator lets it rest; absent where it does not.
     """
 
     status: Literal["ready", "degraded", "not_ready"]
@@ -35,3 +36,4 @@ class ReadyView:
     degraded: list[str] = field(factory=list)
     differing: dict[str, list[str]] = field(factory=dict)
     mode: str | None = None
+    draining: bool = False
