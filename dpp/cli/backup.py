@@ -167,7 +167,7 @@ def restore(
     if alone and (to is not None or timeline is not None):
         raise click.UsageError("--alone replays nothing: leave --to and --timeline out.")
     target = restoring.Target(to, timeline, alone)
-    with refusals():
+    with refusals("Nothing was restored."):
         made = restoring.restore(backup_, session.data_dir(), target, say=session.out.note)
     more = {"backup": str(made.backup), "until": made.until, "timeline": made.timeline,
             "missing": made.missing}  # fmt: skip
@@ -192,13 +192,12 @@ def tell(session: Session, path: Path, about: dict[str, Any], word: str) -> None
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """End the command with the words of what was refused."""
+def refusals(did: str = "Nothing was changed.") -> Iterator[None]:
+    """End the command with the words of what was refused, and of what was done all the same."""
     from dpp.backups.programs import BackupRefused
 
     try:
         yield
     except BackupRefused as refused:
         status = Exit.UNREACHABLE if refused.away else Exit.NEGATIVE
-        did = "Nothing was changed."
         raise Stop(status, Trouble("backup", refused.what, did, refused.todo)) from refused

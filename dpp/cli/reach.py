@@ -201,9 +201,25 @@ def _admin_token(session: Session, *, running: bool) -> str:
     return token or ""
 
 
+def _token_of_configuration(session: Session) -> str | None:
+    """Return the token that the configuration names.
+
+    One that is wrong, which a reload refuses, keeps nobody from the node that runs: it has another.
+    """
+    from dpp.config import ConfigErrors
+
+    try:
+        return session.config().management.token
+    except ConfigErrors:
+        if not session.names_data_dir:
+            raise
+        session.out.note("warning: the configuration is wrong: see `dpp config check`")
+        return None
+
+
 def _local_token(session: Session) -> str | None:
     """Return the token that a node of this configuration on this data directory answers to."""
-    configured = session.config().management.token
+    configured = _token_of_configuration(session)
     if configured:
         return configured
     try:

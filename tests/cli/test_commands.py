@@ -467,3 +467,19 @@ def test_a_second_node_on_the_same_directory_ends_with_78(dpp: Dpp, served_node:
     assert refused.status == Exit.CONFIGURATION
     assert refused.document["error"]["code"] == "data-directory"
     assert str(served_node.data_dir) in refused.err
+
+
+def test_a_configuration_that_is_wrong_keeps_nobody_from_the_node_that_runs(
+    dpp: Dpp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the one it has; so at three in the morning it can still be drained."""
+    wrong = tmp_path / "dpp.toml"
+    wrong.write_text("[nod]\n")
+
+    ended = dpp("node", "list", "--config", str(wrong), "--json")
+    monkeypatch.delenv("DPP_DATA_DIR")
+    unnamed = dpp("node", "list", "--config", str(wrong), "--json")
+
+    assert (ended.status, len(ended.document["items"])) == (Exit.GOOD, 1)
+    assert "dpp config check" in ended.err
+    assert unnamed.status == Exit.CONFIGURATION
