@@ -9,10 +9,14 @@ from dpp.money import Micros
 
 @frozen(kw_only=True)
 class Health:
-    """How the server is. Ages are in transactions; `dead_rows` by table, as it estimates them."""
+    """How the server is. Ages are in transactions; `dead_rows` by table, as it estimates them.
+
+    `next_xid`: the transaction to come; the oldest one that something needs is its age before it.
+    """
 
     dead_rows: Mapping[str, int]
     oldest_xmin_age: int
+    next_xid: int
     frozen_xid_age: int
     waits_for_standby: bool
 

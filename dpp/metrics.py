@@ -278,6 +278,11 @@ postgres_oldest_xmin_age = Gauge(
     "Transactions since the oldest one whose rows something still keeps from being vacuumed.",
     registry=REGISTRY,
 )
+postgres_xmin_held_seconds = Gauge(
+    "dpp_postgres_xmin_held_seconds",
+    "How long that oldest one has been the same while others came; 0 = it moves on.",
+    registry=REGISTRY,
+)
 postgres_frozen_xid_age = Gauge(
     "dpp_postgres_frozen_xid_age",
     "Transactions since the oldest unfrozen row; PostgreSQL stops writing at two thousand million.",

@@ -822,7 +822,11 @@ class FakeStore:
                 if tenant_id in rows.budgets
             },
             health=Health(
-                dead_rows={}, oldest_xmin_age=0, frozen_xid_age=0, waits_for_standby=False
+                dead_rows={},
+                oldest_xmin_age=0,
+                next_xid=1,
+                frozen_xid_age=0,
+                waits_for_standby=False,
             ),
         )
 

@@ -9,11 +9,11 @@ are is measured by timers of their own.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from dpp import metrics
 from dpp.faults import HelperUnavailable, StoreUnavailable
-from dpp.gauges import Gauges
+from dpp.gauges import Gauges, Health
 from dpp.logs import get_logger
 from dpp.money import Micros
 from dpp.ports import Gauging
@@ -28,6 +28,24 @@ LAG_EVERY_S = 0.5  # 120 samples a minute, of which one a minute makes a p99
 log = get_logger(__name__)
 
 
+@define
+class Hold:
+    """Since when the oldest transaction that something needs is the same one.
+
+    How long a session has been in its transaction is told to its own role alone; its xmin to all.
+    """
+
+    xmin: int = -1
+    since: float = 0.0
+
+    def lasts_s(self, health: Health, now: float) -> float:
+        """Return for how long, as of `now`; 0 = no transaction came since."""
+        xmin = health.next_xid - health.oldest_xmin_age
+        if xmin != self.xmin:
+            self.xmin, self.since = xmin, now
+        return now - self.since if health.oldest_xmin_age else 0.0
+
+
 @frozen(kw_only=True)
 class Asked:
     """What is asked for the metrics. `redis_memory`: None = this node has no Redis."""
@@ -39,6 +57,7 @@ class Asked:
     packs: tuple[str, ...]
     tenants: Sequence[str]
     interval_s: float
+    hold: Hold = field(factory=Hold)
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -70,7 +89,10 @@ class Asked:
     async def _read(self) -> None:  # noqa: ASYNC910  # it asks the store
         """Read what the database and Redis tell; an outage leaves what was read before."""
         try:
-            show(await self.store.read_gauges(self.tenants), self.packs)
+            gauges = await self.store.read_gauges(self.tenants)
+            show(gauges, self.packs)
+            held_s = self.hold.lasts_s(gauges.health, trio.current_time())
+            metrics.postgres_xmin_held_seconds.set(held_s)
         except StoreUnavailable as outage:
             turned("gauges")
             log.warning("store unavailable", actor="gauges", detail=str(outage))

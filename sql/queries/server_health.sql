@@ -6,6 +6,7 @@ select (select json_object_agg(relname, n_dead_tup) from pg_stat_user_tables whe
                 (select max(age(transaction)) from pg_prepared_xacts),
                 (select max(greatest(age(xmin), age(catalog_xmin))) from pg_replication_slots),
                 0)::bigint as oldest_xmin_age,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_xid,
        (select age(datfrozenxid) from pg_database where datname = current_database())::bigint as frozen_xid_age,
        current_setting('synchronous_standby_names') <> ''
          and current_setting('synchronous_commit') in ('on', 'remote_write', 'remote_apply') as waits_for_standby

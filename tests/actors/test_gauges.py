@@ -9,9 +9,10 @@ import trio
 from attrs import define, field
 
 from dpp import metrics
-from dpp.actors.gauges import LOOK_S, Asked
+from dpp.actors.gauges import LOOK_S, Asked, Hold
 from dpp.actors.supervisor import supervise
 from dpp.faults import HelperUnavailable, StoreUnavailable
+from dpp.gauges import Health
 from tests.core.test_metrics import series
 from tests.fake_store import FakeStore
 from tests.store.examples import DOLLAR, STORE_PLANS
@@ -118,6 +119,28 @@ async def test_an_outage_is_seen_and_leaves_what_was_read(
         assert shown("dpp_readyz_database_status") == 1
         assert shown("dpp_runs", status="QUEUED", pack="echo") == 2
         nursery.cancel_scope.cancel()
+
+
+def test_how_long_the_oldest_row_is_held_counts_from_when_it_stood_still() -> None:
+    """Of an idle server it is the transaction to come: nothing is held there."""
+    hold = Hold()
+    seen = [(10, 0), (14, 0), (14, 0), (15, 1), (20, 6), (90, 76), (91, 1), (91, 0)]
+
+    held = [
+        hold.lasts_s(health(next_xid, age), now=100.0 * n) for n, (next_xid, age) in enumerate(seen)
+    ]
+
+    assert held == [0, 0, 0, 200, 300, 400, 0, 0]
+
+
+def health(next_xid: int, age: int) -> Health:
+    return Health(
+        dead_rows={},
+        oldest_xmin_age=age,
+        next_xid=next_xid,
+        frozen_xid_age=0,
+        waits_for_standby=False,
+    )
 
 
 async def test_a_late_bridge_is_measured(autojump_clock: MockClock) -> None:

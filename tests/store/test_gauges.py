@@ -72,9 +72,14 @@ async def test_the_servers_health_tells_dead_rows_and_who_keeps_them(
     for n in range(20):  # each takes a transaction id
         await make_tenant(store, f"tenant-{n}")
     held = (await store.read_gauges([])).health
+    await make_tenant(store, "last")
+    later = (await store.read_gauges([])).health
     await admin.execute("rollback")
+    over = (await store.read_gauges([])).health
 
     assert {"live_runs", "budgets"} <= before.dead_rows.keys()
     assert held.oldest_xmin_age >= 20
     assert held.frozen_xid_age > before.frozen_xid_age
     assert not held.waits_for_standby
+    oldest = [one.next_xid - one.oldest_xmin_age for one in (held, later, over)]
+    assert oldest[0] == oldest[1] < oldest[2]
