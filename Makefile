@@ -18,7 +18,7 @@ lock-env := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_C
 lock := $(lock-env) $(bin)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
 
-.PHONY: help demo test test-pgbouncer test-pgbouncer-session test-alerts test-systemd test-binary lint dist binary bench bench-start bench-throughput bench-submits bench-steady bench-audit bench-frozen bench-noisy bench-failpoints bench-waiters bench-claims bench-scaling kills restarts bench-pools chaos sim fuzz mutants lock schema env clean runbooks bench-restore predeploy predeploy-fast
+.PHONY: help demo test test-pgbouncer test-pgbouncer-session test-alerts test-systemd test-binary lint dist binary bench bench-start bench-throughput bench-submits bench-steady bench-audit bench-frozen bench-report bench-noisy bench-failpoints bench-waiters bench-claims bench-scaling kills restarts bench-pools chaos sim fuzz mutants lock schema env clean runbooks bench-restore predeploy predeploy-fast
 
 help:
 	@echo "make demo    a node with embedded PostgreSQL, and one paid run from start to audit"
@@ -40,6 +40,7 @@ help:
 	@echo "make bench-steady   what clients wait at 100 requests a second, half of them submits"
 	@echo "make bench-audit   seconds a million transfers, of the whole audit and of one look"
 	@echo "make bench-frozen   what the others wait while one tenant's row is held"
+	@echo "make bench-report   what a claim costs while a report of ten minutes holds a snapshot"
 	@echo "make bench-noisy   what the others' runs wait while one tenant holds 90 % of the queue"
 	@echo "make bench-failpoints   what inert failpoints cost a run"
 	@echo "make bench-waiters   what held clients cost, and how soon they hear of an end"
@@ -140,6 +141,9 @@ bench-audit: env
 
 bench-frozen: env
 	@$(bin)/python -m bench.frozen $(ARGS)
+
+bench-report: env
+	@$(bin)/python -m bench.report $(ARGS)
 
 bench-noisy: env
 	@$(bin)/python -m bench.noisy $(ARGS)
