@@ -113,11 +113,13 @@ def show(session: Session, facts: Facts) -> int:
 def verify(session: Session, backup_: Path) -> int:
     """Hold BACKUP against the hashes of all its files, and read the WAL received since.
 
-    Status 1 where a file differs, or a segment of WAL is missing between others.
+    Of a directory of backups, the newest one. Status 1 where a file differs, or a segment of WAL is
+    missing between others.
     """
-    from dpp.backups import copies
+    from dpp.backups import copies, restoring
 
     with refusals():
+        backup_ = restoring.chosen(backup_, restoring.Target())
         about = copies.verify(backup_, say=session.out.note)
         session.out.note("write-ahead log")
         wal = copies.wal_after(backup_)

@@ -345,7 +345,7 @@ def _logs(facts: Settings) -> Check:
     if facts.log_level not in {"INFO", "DEBUG"}:
         fix = 'Set log.level = "INFO": heartbeats, scans and traces are told at that level.'
         return wrong(name, f"log.level is {facts.log_level}", fix)
-    return well(name, f"{facts.log_format} at {facts.log_level}, each line of a run with its trace")
+    return well(name, f"{facts.log_format} at {facts.log_level}")
 
 
 def _plans(plans: Sequence[PlanInUse] | Unknown) -> Check:

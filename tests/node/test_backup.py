@@ -125,8 +125,10 @@ async def test_what_cannot_be_done_says_so_and_changes_nothing(
     node.terminate()
     over = await asked("restore", taken[1]["path"], data_dir=node.data_dir)
     stopped = await asked("backup", str(there), data_dir=node.data_dir)
-    none = await asked("verify", str(there), data_dir=node.data_dir)
+    none = await asked("verify", str(node.data_dir), data_dir=node.data_dir)
+    newest = await asked("verify", str(there), data_dir=node.data_dir)
 
+    assert (newest[0], newest[1]["path"]) == (0, taken[1]["path"])
     assert (inside[0], received[0], taken[0], over[0], none[0]) == (1, 1, 0, 1, 1)
     assert full[0] == Exit.CONFIGURATION  # a node runs there
     assert stopped[0] == Exit.UNREACHABLE
