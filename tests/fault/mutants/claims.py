@@ -76,4 +76,17 @@ BUGS = (
             "tests/actors/test_executor.py::test_the_time_box_counts_from_before_the_claim_was_asked",
         ),
     ),
+    Bug(
+        "a claim whose inputs could not be read is forgotten",
+        (
+            Change(
+                "dpp/store/for_nodes.py",
+                "            raise ClaimUnknown(*error.args) from error\n",
+                "            raise StoreUnavailable(*error.args) from error\n",
+            ),
+        ),
+        (
+            "tests/store/test_claimed_inputs.py::test_a_claim_whose_inputs_could_not_be_read_is_asked_for_again",
+        ),
+    ),
 )

@@ -41,7 +41,7 @@ BUGS = (
         (
             Change(
                 SCHEMA,
-                "e.finished_at + s.result_days * interval '1 day' <= dpp.now() as over",
+                "e.finished_at + s.result_days * interval '1 day' <= dpp.server_now() as over",
                 "true as over",
             ),
             Change(
@@ -51,6 +51,17 @@ BUGS = (
             ),
         ),
         IN_ORDER,
+    ),
+    Bug(
+        "facts leave by a clock that whoever asks may set",
+        (
+            Change(
+                SCHEMA,
+                "stable parallel safe return statement_timestamp();",
+                "stable parallel safe return dpp.now();",
+            ),
+        ),
+        ("tests/store/test_constraints.py::test_no_clock_that_is_set_lets_anything_leave_early",),
     ),
     Bug(
         "a key is forgotten with its run",
