@@ -123,7 +123,7 @@ class Side:
         assert len(claimed) == RUNS, len(claimed)
         for turn in asked.turns:
             self.ring.add(turn.tenant_id)
-        self.ring.claimed(asked, [one.claimed for one in claimed])
+        self.ring.claimed(asked, claimed)
 
     def figures(self) -> dict[str, float]:
         """Return how long the claims took."""

@@ -14,6 +14,9 @@ from attrs import frozen
 from dpp.leases import Fence, NodeLease
 from dpp.money import Micros
 
+# Of inputs: no claim takes another run once it has that many. So its answer comes within the wall
+# clock of a question, and before a renewal finds runs that this node does not know yet.
+CLAIM_BYTES: Final = 4 * 2**20
 AGED_S: Final = 60  # of waiting make up for one priority: from 9 to 0 in nine minutes
 
 

@@ -117,8 +117,10 @@ class Claims(Protocol):
         """Stamp due runs with the lease; raises `ClaimUnknown` when the COMMIT got no answer."""
         ...
 
-    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
-        """Wait for any open claim under this lease, then return every attempt stamped with it."""
+    async def claimed_under(
+        self, lease: NodeLease, known: Sequence[Fence] = ()
+    ) -> list[Claimed] | LeaseGone:
+        """Wait for any open claim under this lease; return its attempts that are not `known`."""
         ...
 
 

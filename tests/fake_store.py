@@ -316,12 +316,15 @@ class FakeStore:
         plan = self.plans.get(self.rows.tenants[tenant_id].plan)
         return 1 if plan is None else plan.weight
 
-    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
+    async def claimed_under(
+        self, lease: NodeLease, known: Sequence[Fence] = ()
+    ) -> list[Claimed] | LeaseGone:
         def body() -> list[Claimed] | LeaseGone:
             if lease.lease_id not in self.rows.leases:
                 return LeaseGone()
             held = sorted(self._under(lease), key=lambda row: row.run_id)
-            return [self._claimed(row) for row in held if not row.quarantined]
+            claimed = [self._claimed(row) for row in held if not row.quarantined]
+            return [one for one in claimed if one.fence not in known]
 
         return await self.faults.run("claimed_under", body)
 

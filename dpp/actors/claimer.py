@@ -23,7 +23,7 @@ from dpp.actors.attempts import Attempt
 from dpp.actors.ring import REFRESH_S, Ring, Round
 from dpp.actors.tenure import Tenure
 from dpp.actors.wake import Wake, when
-from dpp.claims import Claim, Claimed
+from dpp.claims import CLAIM_BYTES, Claim, Claimed
 from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.leases import LeaseGone
 from dpp.live import Live
@@ -103,8 +103,14 @@ class Rounds:
         self.ring.refreshed(found, now)
 
     def claimed(self, asked: Round, claimed: Sequence[Claimed]) -> None:
-        """Learn from a claim. A tenant that had all that was asked for may have more."""
+        """Learn from a claim. A tenant that had all that was asked for may have more.
+
+        So may each where the claim was cut short for its inputs.
+        """
         self.ring.claimed(asked, claimed)
+        if sum(len(run.inputs) for run in claimed) >= CLAIM_BYTES:
+            for turn in asked.turns:
+                self.ring.add(turn.tenant_id)
         counts = Counter(run.tenant_id for run in claimed)
         for turn in asked.turns:
             if counts[turn.tenant_id] >= turn.share:
@@ -212,13 +218,11 @@ class Claiming:
         except ClaimUnknown as unknown:
             log.warning("claim unknown", detail=str(unknown))
         while not self.draining.is_set():
-            known = self.here.attempts.fences()  # before asking: what ends meanwhile is no news
+            known = [*self.here.attempts.fences()]  # before asking: what ends meanwhile is no news
             try:
-                held = await self.store.claimed_under(self.here.lease)
+                held = await self.store.claimed_under(self.here.lease, known)
             except StoreUnavailable:
                 await trio.sleep(ASK_AGAIN_S * random.uniform(0.5, 1.0))
                 continue
-            if isinstance(held, LeaseGone):
-                return held
-            return [run for run in held if run.fence not in known]
+            return held
         return []  # noqa: ASYNC910  # whatever it was, it is handed back with the lease

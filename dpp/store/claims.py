@@ -3,17 +3,12 @@
 COMMIT is sent only after the claiming statement was answered. A claim whose COMMIT got no answer
 is asked for through `claimed_under`: a lock on the lease row waits for the old backend, and only
 the next statement reads the runs.
-
-An answer has a bound in bytes, as it has one in time: what has no room in it comes as `Stamped`
-without its inputs, and `inputs_of` reads those by the page.
 """
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from attrs import frozen
-
-from dpp.claims import AGED_S, Claim, Claimed
+from dpp.claims import AGED_S, CLAIM_BYTES, Claim, Claimed
 from dpp.leases import Fence, LeaseGone, NodeLease
 from dpp.messages import Sighting
 from dpp.metrics import zombie_writes_refused_total
@@ -24,7 +19,6 @@ from dpp.store.queries import Row, queries
 from dpp.store.transactions import transaction
 
 PRIORITIES = 10  # 0 … 9; a claim carries one low bound for each
-ANSWER_BYTES = 4 * 2**20  # of inputs: within the wall clock of a question from 0.5 MB/s on
 
 
 async def queued_tenants(connection: Connection, after: str, limit: int) -> list[str]:
@@ -34,17 +28,9 @@ async def queued_tenants(connection: Connection, after: str, limit: int) -> list
     return [row["tenant_id"] for row in rows]
 
 
-@frozen
-class Stamped:
-    """An attempt that is ours; `whole`: with its inputs."""
-
-    claimed: Claimed
-    whole: bool
-
-
 async def claim_runs(
     connection: Connection, claim: Claim, plans: Plans
-) -> list[Stamped] | LeaseGone:
+) -> list[Claimed] | LeaseGone:
     """Stamp due runs with the lease; `LeaseGone` = the lease does not live, nothing was claimed."""
     caps = {name: plan.concurrent_runs for name, plan in plans.items()}
     weights = [plan.weight for plan in plans.values()]
@@ -62,7 +48,7 @@ async def claim_runs(
     if not turns:  # counted here: whoever asked has lost its tenure, and waits no more
         zombie_writes_refused_total.labels("claim_runs").inc()
         return LeaseGone()
-    return [stamped(row, claim.lease, able[row["tenant_id"]]["weight"]) for row in rows]
+    return [claimed(row, claim.lease, able[row["tenant_id"]]["weight"]) for row in rows]
 
 
 async def stamp(connection: Connection, claim: Claim, able: Mapping[str, Row]) -> list[Row]:
@@ -78,35 +64,29 @@ async def stamp(connection: Connection, claim: Claim, able: Mapping[str, Row]) -
         packs=list(claim.packs),
         lows=[low for tenant_id in able for low in asked[tenant_id].lows or unbounded],
         aged_s=AGED_S,
-        bytes=ANSWER_BYTES,
+        bytes=CLAIM_BYTES,
     )
 
 
 async def claimed_under(
-    connection: Connection, lease: NodeLease, plans: Plans
-) -> list[Stamped] | LeaseGone:
-    """Return every attempt stamped with this lease, after any open claim under it is over."""
+    connection: Connection, lease: NodeLease, known: Sequence[Fence], plans: Plans
+) -> list[Claimed] | LeaseGone:
+    """Return the attempts stamped with this lease, after any open claim under it is over.
+
+    But for those that are `known`: else one lost claim would read the inputs of all that works.
+    """
     async with transaction(connection, "ask_claim"):
         held = await queries.lock_lease.fetch(connection, lease_id=lease.lease_id)
         rows = await queries.claimed_under.fetch(
-            connection, lease_id=lease.lease_id, bytes=ANSWER_BYTES
+            connection,
+            lease_id=lease.lease_id,
+            run_ids=[fence.run_id for fence in known],
+            epochs=[fence.lease_epoch for fence in known],
         )
     if not held:
         return LeaseGone()
     weights = {name: plan.weight for name, plan in plans.items()}
-    return [stamped(row, lease, weights.get(row["plan"], 1)) for row in rows]
-
-
-async def inputs_of(connection: Connection, runs: Sequence[Claimed]) -> dict[UUID, bytes]:
-    """Return inputs of these runs, of the first ones that have room in an answer: one at least."""
-    async with transaction(connection):
-        rows = await queries.inputs_of.fetch(
-            connection,
-            tenant_ids=[run.tenant_id for run in runs],
-            run_ids=[run.fence.run_id for run in runs],
-            bytes=ANSWER_BYTES,
-        )
-    return {row["run_id"]: row["inputs"] for row in rows}
+    return [claimed(row, lease, weights.get(row["plan"], 1)) for row in rows]
 
 
 async def sight_runs(connection: Connection, run_ids: Sequence[UUID]) -> list[Sighting]:
@@ -115,14 +95,13 @@ async def sight_runs(connection: Connection, run_ids: Sequence[UUID]) -> list[Si
     return [Sighting(row["run_id"], row["tenant_id"], row["waits"]) for row in rows]
 
 
-def stamped(row: Row, lease: NodeLease, weight: int) -> Stamped:
+def claimed(row: Row, lease: NodeLease, weight: int) -> Claimed:
     """Read one attempt."""
-    inputs: bytes | None = row["inputs"]
-    claimed = Claimed(
+    return Claimed(
         fence=Fence(row["run_id"], lease.lease_id, row["lease_epoch"]),
         tenant_id=row["tenant_id"],
         pack_type=row["pack_type"],
-        inputs=inputs or b"",
+        inputs=row["inputs"],
         max_cost=Micros(row["max_cost"]),
         minimum_fee=Micros(row["minimum_fee"]),
         timebox_s=row["timebox_s"],
@@ -133,4 +112,3 @@ def stamped(row: Row, lease: NodeLease, weight: int) -> Stamped:
         created_at=row["created_at"],
         weight=weight,
     )
-    return Stamped(claimed, whole=inputs is not None)

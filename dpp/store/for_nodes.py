@@ -6,13 +6,10 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from attrs import evolve
-
 from dpp.admission import Admission, Busy, Submission
 from dpp.auditing import Mark, Offence
 from dpp.blobs import Attempt
 from dpp.claims import Claim, Claimed, LeftStoring, Seen
-from dpp.faults import ClaimUnknown, StoreUnavailable
 from dpp.findings import AuditedPage, Finding
 from dpp.gauges import Gauges
 from dpp.leases import Fence, Lapse, LeaseGone, NodeLease, Renewal
@@ -125,36 +122,19 @@ class ForNodes(Verbs):
         return await self._desk.ask("queued_tenants", self._desk.work, verb)
 
     async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
-        """Stamp due runs with the lease. Asked once: an unknown COMMIT is `ClaimUnknown`.
-
-        So is a claim whose inputs could not all be read.
-        """
+        """Stamp due runs with the lease. Asked once: an unknown COMMIT is `ClaimUnknown`."""
         verb = partial(claims.claim_runs, claim=claim, plans=self.plans)
-        stamped = await self._desk.ask("claim_runs", self._desk.work, verb, once=True)
-        try:
-            return await self._whole(stamped)
-        except StoreUnavailable as error:
-            raise ClaimUnknown(*error.args) from error
+        return await self._desk.ask("claim_runs", self._desk.work, verb, once=True)
 
-    async def claimed_under(self, lease: NodeLease) -> list[Claimed] | LeaseGone:
-        """Return every attempt stamped with the lease."""
-        verb = partial(claims.claimed_under, lease=lease, plans=self.plans)
-        return await self._whole(await self._desk.ask("claimed_under", self._desk.work, verb))
-
-    async def _whole(self, stamped: list[claims.Stamped] | LeaseGone) -> list[Claimed] | LeaseGone:
-        """Read the inputs that had no room in the answer, a page a question."""
-        if isinstance(stamped, LeaseGone):
-            return stamped
-        runs = {one.claimed.fence.run_id: one.claimed for one in stamped}
-        left = [one.claimed for one in stamped if not one.whole]
-        while left:
-            verb = partial(claims.inputs_of, runs=left)
-            page = await self._desk.ask("inputs_of", self._desk.work, verb)
-            assert page, "a run that is claimed has its inputs"
-            for run_id, inputs in page.items():
-                runs[run_id] = evolve(runs[run_id], inputs=inputs)
-            left = [run for run in left if run.fence.run_id not in page]
-        return [*runs.values()]
+    async def claimed_under(
+        self, lease: NodeLease, known: Sequence[Fence] = ()
+    ) -> list[Claimed] | LeaseGone:
+        """Return the attempts stamped with the lease that are not known."""
+        return await self._desk.ask(
+            "claimed_under",
+            self._desk.work,
+            partial(claims.claimed_under, lease=lease, known=known, plans=self.plans),
+        )
 
     async def sight_runs(self, run_ids: Sequence[UUID]) -> list[Sighting]:
         """Return the runs that there are."""

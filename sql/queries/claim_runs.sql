@@ -2,9 +2,10 @@
 -- runs, of each tenant at most its share.
 -- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant. Each
 -- :aged_s of waiting makes up for one priority: a look at the heads of the ten says how many places each of them has.
+-- Of them it claims what begins within :bytes of inputs, one run at least, taking the tenants' first ones before their second
+-- ones: an answer must come in time. What was locked beyond that is free again when the claim is over.
 -- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
 -- planner may read the whole queue through the partial index.
--- Inputs beyond :bytes are left out: they are asked for by the page.
 with room as materialized (
   select w.tenant_id, w.n,
          case when w.cap is null then w.share::bigint
@@ -42,10 +43,10 @@ head as materialized (
    group by room.tenant_id, first.priority, first.low
 ),
 due as materialized (
-  select one.run_id
+  select one.*
     from head
    cross join lateral (
-      select r.run_id
+      select r.run_id, r.tenant_id, r.priority, r.available_at
         from live_runs r
        where r.tenant_id = head.tenant_id
          and r.lease_id is null
@@ -59,6 +60,13 @@ due as materialized (
        limit head.places
          for no key update skip locked) as one
 ),
+sized as materialized (
+  select d.run_id, s.inputs, s.trace_id, s.created_at,
+         sum(octet_length(s.inputs)) over (order by d.place, d.tenant_id) - octet_length(s.inputs) as before
+    from (select due.*, row_number() over (partition by tenant_id order by priority, available_at, run_id) as place
+            from due) as d
+    join submissions s on s.tenant_id = d.tenant_id and s.run_id = d.run_id
+),
 claimed as (
   update live_runs r
      set lease_id = :lease_id,
@@ -66,13 +74,11 @@ claimed as (
          storing = false,
          started_at = coalesce(r.started_at, dpp.now()),
          deadline = dpp.now() + r.timebox_s * interval '1 second'
-   where r.run_id = any(array(select due.run_id from due))
+   where r.run_id = any(array(select sized.run_id from sized where sized.before < :bytes))
   returning r.run_id, r.tenant_id, r.lease_epoch, r.max_cost, r.minimum_fee, r.timebox_s, r.priority, r.pack_type,
             r.available_at, r.attempts_spent
 )
-select c.*, s.trace_id, s.created_at,
-       case when sum(octet_length(s.inputs)) over (order by c.priority, c.available_at, c.run_id) <= :bytes
-            then s.inputs end as inputs
+select c.*, s.inputs, s.trace_id, s.created_at
   from claimed c
-  join submissions s on s.tenant_id = c.tenant_id and s.run_id = c.run_id
+  join sized s on s.run_id = c.run_id
  order by c.priority, c.available_at, c.run_id

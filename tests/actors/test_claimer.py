@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dpp.actors.attempts import Attempt
@@ -31,10 +31,12 @@ class Spy(FakeStore):
     def __init__(self) -> None:
         super().__init__(PLANS)
         self.claims: list[Claim] = []
+        self.share_max = RUNS  # what a claim brings of a tenant, however much is asked for
 
     async def claim_runs(self, claim: Claim) -> list[Claimed] | LeaseGone:
         self.claims.append(claim)
-        return await super().claim_runs(claim)
+        turns = [evolve(turn, share=min(turn.share, self.share_max)) for turn in claim.turns]
+        return await super().claim_runs(evolve(claim, turns=tuple(turns)))
 
 
 @define(eq=False)
@@ -448,6 +450,21 @@ async def test_others_are_told_where_a_claim_brought_all_that_it_asked_for(
         await trio.sleep(0.1)
 
     assert {*told} == {"busy"}
+
+
+async def test_a_claim_that_was_cut_short_for_its_inputs_is_followed_by_the_next(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It brought less than was asked for, and there may be more all the same."""
+    monkeypatch.setattr("dpp.actors.claimer.CLAIM_BYTES", 1)
+    async with claiming("acme", "other") as hall:
+        hall.store.share_max = 1
+        for name in ("acme", "other"):
+            await hall.submit(name, runs=5)
+            hall.world.rounds.queued(name)
+        await trio.sleep(0.1)
+
+        assert len(hall.started) == 10
 
 
 async def test_what_another_node_tells_is_claimed_and_not_told_on(

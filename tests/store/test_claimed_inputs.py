@@ -1,4 +1,4 @@
-"""A claim brings every input, whatever they weigh: no answer is longer than its bound and one input."""  # noqa: E501
+"""A claim takes no more inputs than come in time, of each tenant in turn; the rest waits."""
 
 from __future__ import annotations
 
@@ -6,93 +6,66 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dpp.faults import ClaimUnknown
 from dpp.store import claims
-from tests.store.steps import claim_of, create, make_tenant, take_lease
+from tests.store.steps import claim, create, make_tenant, take_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
     from dpp.claims import Claimed
-    from dpp.leases import LeaseGone
-    from dpp.store.connections import Connection
     from dpp.store.postgres import PostgresStore
 
 BOUND = 1000
-WEIGHTS = (600, 300, 2000, 10, 700, 400, 900)
+FRAME = len('{"body":""}')
 
 
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let little have room in an answer; gives how much each page of inputs brought."""
-    read, bytes_read = claims.inputs_of, list[int]()
-
-    async def counted(connection: Connection, runs: Sequence[Claimed]) -> dict[UUID, bytes]:
-        page = await read(connection, runs)
-        bytes_read.append(sum(map(len, page.values())))
-        return page
-
-    monkeypatch.setattr(claims, "ANSWER_BYTES", BOUND)
-    monkeypatch.setattr(claims, "inputs_of", counted)
-    return bytes_read
+@pytest.fixture(autouse=True)
+def _little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "CLAIM_BYTES", BOUND)
 
 
-async def queue(store: PostgresStore) -> dict[UUID, bytes]:
-    """Submit runs of these weights; returns their inputs."""
-    await make_tenant(store)
-    made = [await create(store, body="x" * weight) for weight in WEIGHTS]
-    return {one.run_id: one.inputs for one in made}
+async def queue(store: PostgresStore, tenant_id: str, *weights: int) -> list[object]:
+    """Submit runs whose inputs have these weights, in this order; returns their ids."""
+    await make_tenant(store, tenant_id)
+    made = [await create(store, tenant_id, body="x" * (one - FRAME)) for one in weights]
+    return [one.run_id for one in made]
 
 
-def inputs_in(claimed: list[Claimed] | LeaseGone) -> dict[UUID, bytes]:
-    assert isinstance(claimed, list)
-    return {one.fence.run_id: one.inputs for one in claimed}
+def ids(claimed: list[Claimed]) -> set[object]:
+    return {one.fence.run_id for one in claimed}
 
 
-async def test_what_has_no_room_is_read_by_the_page(
-    store: PostgresStore, answers: list[int]
-) -> None:
-    wanted = await queue(store)
+async def test_a_claim_is_cut_short_for_its_inputs(store: PostgresStore) -> None:
+    """What begins before the bound is taken: one run at least, and one beyond it at most."""
+    first, second, third, fourth, fifth = await queue(store, "acme", 600, 300, 2000, 10, 5000)
     lease = await take_lease(store)
 
-    claimed = inputs_in(await store.claim_runs(claim_of(lease)))
-    pages = list(answers)
-    again = inputs_in(await store.claimed_under(lease))
+    taken = [ids(await claim(store, lease)) for _ in range(4)]
 
-    assert claimed == again == wanted
-    assert len(pages) > 1
-    assert max(pages) <= BOUND + max(WEIGHTS) + len('{"body":""}')
-    assert sum(pages) >= sum(WEIGHTS) - BOUND
+    assert taken == [{first, second, third}, {fourth, fifth}, set(), set()]
 
 
-async def test_nothing_more_is_asked_where_all_has_room(
-    store: PostgresStore, answers: list[int], monkeypatch: pytest.MonkeyPatch
+async def test_each_tenant_has_its_first_run_before_any_has_its_second(
+    store: PostgresStore,
 ) -> None:
-    monkeypatch.setattr(claims, "ANSWER_BYTES", 2 * sum(WEIGHTS))
-    wanted = await queue(store)
+    """However much the others' weigh: nobody's inputs keep another tenant waiting."""
+    heavy = await queue(store, "heavy", 900, 900, 900)
+    light = await queue(store, "light", 50, 50, 50)
     lease = await take_lease(store)
 
-    assert inputs_in(await store.claim_runs(claim_of(lease))) == wanted
-    assert inputs_in(await store.claimed_under(lease)) == wanted
-    assert answers == []
+    taken = [ids(await claim(store, lease, "heavy", "light")) for _ in range(3)]
+
+    assert taken[0] == {heavy[0], light[0], heavy[1]}
+    assert taken[1] == {heavy[2], light[1], light[2]}
+    assert taken[2] == set()
 
 
-async def test_a_claim_whose_inputs_could_not_be_read_is_asked_for_again(
-    store: PostgresStore, answers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The runs are stamped: nobody else would have them before the lease is over."""
-    wanted = await queue(store)
+async def test_what_is_known_is_not_told_again(store: PostgresStore) -> None:
+    """Of an attempt: the run itself may be claimed once more under this lease."""
+    await queue(store, "acme", 20, 20)
     lease = await take_lease(store)
-    whole = claims.inputs_of
+    one, other = sorted(await claim(store, lease), key=lambda claimed: claimed.fence.run_id)
 
-    async def away(*_: object, **__: object) -> dict[UUID, bytes]:
-        raise OSError
+    unknown = await store.claimed_under(lease, [one.fence])
+    none = await store.claimed_under(lease, [one.fence, other.fence])
 
-    monkeypatch.setattr(claims, "inputs_of", away)
-    with pytest.raises(ClaimUnknown):
-        await store.claim_runs(claim_of(lease))
-    monkeypatch.setattr(claims, "inputs_of", whole)
-
-    assert inputs_in(await store.claimed_under(lease)) == wanted
-    assert answers
+    assert unknown == [other]
+    assert none == []

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dpp.leases import LeaseGone
 from dpp.store import cancels, claims, endings, findings, leases, submissions, tenants, transfers
 from tests.conftest import LIMITS
 from tests.store.examples import LEASE_S, STORE_PLANS
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from dpp.admission import Admission, Busy, Submission
     from dpp.cancels import CancelOutcome
     from dpp.claims import Claim, Claimed, Seen
-    from dpp.leases import Fence, Lapse, NodeLease
+    from dpp.leases import Fence, Lapse, LeaseGone, NodeLease
     from dpp.ledger import Posting, PostingOutcome
     from dpp.settlement import End, Settlement
     from dpp.store.connections import Connection
@@ -38,23 +37,11 @@ def submitting(
 
 
 def claiming(claim: Claim) -> Callable[[Connection], Awaitable[list[Claimed] | LeaseGone]]:
-    return claimed(partial(claims.claim_runs, claim=claim, plans=STORE_PLANS))
+    return partial(claims.claim_runs, claim=claim, plans=STORE_PLANS)
 
 
 def asking(lease: NodeLease) -> Callable[[Connection], Awaitable[list[Claimed] | LeaseGone]]:
-    return claimed(partial(claims.claimed_under, lease=lease, plans=STORE_PLANS))
-
-
-def claimed(
-    verb: Callable[[Connection], Awaitable[list[claims.Stamped] | LeaseGone]],
-) -> Callable[[Connection], Awaitable[list[Claimed] | LeaseGone]]:
-    """Let a claim give its attempts, whose inputs all have room in an answer."""
-
-    async def asked(connection: Connection) -> list[Claimed] | LeaseGone:
-        stamped = await verb(connection)
-        return stamped if isinstance(stamped, LeaseGone) else [one.claimed for one in stamped]
-
-    return asked
+    return partial(claims.claimed_under, lease=lease, known=(), plans=STORE_PLANS)
 
 
 def ending(*batch: End) -> Callable[[Connection], Awaitable[list[Settlement | Busy]]]:
