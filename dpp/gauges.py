@@ -11,12 +11,12 @@ from dpp.money import Micros
 class Health:
     """How the server is. Ages are in transactions; `dead_rows` by table, as it estimates them.
 
-    `next_xid`: the transaction to come; the oldest one that something needs is its age before it.
+    `transactions`: how many there have been, by the clock that ages are told by, modulo 2^32.
     """
 
     dead_rows: Mapping[str, int]
     oldest_xmin_age: int
-    next_xid: int
+    transactions: int
     frozen_xid_age: int
     waits_for_standby: bool
 

@@ -827,7 +827,7 @@ class FakeStore:
             health=Health(
                 dead_rows={},
                 oldest_xmin_age=0,
-                next_xid=1,
+                transactions=1,
                 frozen_xid_age=0,
                 waits_for_standby=False,
             ),

@@ -23,6 +23,7 @@ LOOK_S = 2.0  # at the database: half of a scrape's usual interval, and a questi
 # Between two readings, and no longer than nodes take between two heartbeats: some 5 ms each, and
 # 12 of a million queued runs.
 READ_S = 10.0
+XIDS = 1 << 32  # ids of transactions; after the last comes the first
 LAG_EVERY_S = 0.5  # 120 samples a minute, of which one a minute makes a p99
 
 log = get_logger(__name__)
@@ -40,7 +41,7 @@ class Hold:
 
     def lasts_s(self, health: Health, now: float) -> float:
         """Return for how long, as of `now`; 0 = no transaction came since."""
-        xmin = health.next_xid - health.oldest_xmin_age
+        xmin = (health.transactions - health.oldest_xmin_age) % XIDS
         if xmin != self.xmin:
             self.xmin, self.since = xmin, now
         return now - self.since if health.oldest_xmin_age else 0.0

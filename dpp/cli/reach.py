@@ -204,7 +204,8 @@ def _admin_token(session: Session, *, running: bool) -> str:
 def _token_of_configuration(session: Session) -> str | None:
     """Return the token that the configuration names.
 
-    One that is wrong, which a reload refuses, keeps nobody from the node that runs: it has another.
+    One that is wrong, which a reload refuses, keeps nobody from the node that runs on a directory
+    that is named: the token may lie there.
     """
     from dpp.config import ConfigErrors
 

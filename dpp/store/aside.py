@@ -9,7 +9,7 @@ share a Redis.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -133,7 +133,13 @@ class Aside:
             raise HelperUnavailable("nothing is heard")
 
     async def memory(self) -> int:
-        """Return the bytes that Redis uses. Who may not ask leaves Redis as up as it was."""
+        """Return the bytes that Redis uses. Who may not ask leaves Redis as up as it was.
+
+        What had no answer is asked again here, too: nobody else may have anything to ask for long.
+        """
+        if not self.up:
+            with suppress(HelperUnavailable):
+                await self.probe()
         try:
             with trio.move_on_after(WAIT_S):
                 return await self.bridge.run(partial(used_memory, self._showing))

@@ -27,6 +27,7 @@ from dpp.store.connections import CONNECT_S
 from dpp.store.migrate import Ahead, Behind
 from dpp.store.poolers import find_pooler
 from dpp.store.queries import queries
+from dpp.store.refusal import StartRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -75,10 +76,12 @@ class Examined:
 
 async def examine(asked: Asked) -> Examined:
     """Ask everything; an external server that does not answer is asked once."""
-    found = await seen(partial(_server, asked))
-    if isinstance(found, Unknown):
-        fix = "Start it, or correct database.url and the role and password that it names."
-        silent = found if asked.embedded else Refusal(what=found.why, fix=fix)
+    found = await _found(asked)
+    if not isinstance(found, Server):
+        silent: Refusal | Unknown = found
+        if isinstance(found, Unknown) and not asked.embedded:
+            fix = "Start it, or correct database.url and the role and password that it names."
+            silent = Refusal(what=found.why, fix=fix)
         none = Unknown("the database does not answer")
         return Examined(
             server=silent, clock=none, upkeep=none, schema=none, living=none, plans=none
@@ -91,6 +94,14 @@ async def examine(asked: Asked) -> Examined:
         living=await seen(partial(on, asked.app, living)),
         plans=await seen(partial(on, asked.app, plans)),
     )
+
+
+async def _found(asked: Asked) -> Server | Refusal | Unknown:
+    """Look at the server; what is refused before it is asked is what was found."""
+    try:
+        return await seen(partial(_server, asked))
+    except StartRefused as refused:
+        return Refusal(what=refused.what, fix=refused.remedy)
 
 
 async def seen(question: Callable[[], Awaitable[T]]) -> T | Unknown:

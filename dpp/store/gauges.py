@@ -60,7 +60,7 @@ async def read_health(connection: Connection) -> Health:
     return Health(
         dead_rows=json.loads(row["dead_rows"] or "{}"),
         oldest_xmin_age=row["oldest_xmin_age"],
-        next_xid=row["next_xid"],
+        transactions=row["transactions"],
         frozen_xid_age=row["frozen_xid_age"],
         waits_for_standby=row["waits_for_standby"],
     )

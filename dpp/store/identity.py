@@ -15,6 +15,7 @@ from dpp.store.place import SchemaRefused
 from dpp.store.queries import Connection, queries
 
 NAME = "results"
+HEARD_S = 60.0  # nodes report every ten seconds, while they rest too
 
 log = get_logger(__name__)
 
@@ -67,15 +68,14 @@ class Forgotten:
 async def forget(connection: Connection) -> Forgotten:
     """Let the database forget its store of results, where nothing lies in it and no node lives.
 
-    One statement, as the owner. A node that starts at the same moment may have met the old store:
-    whoever asks has stopped them.
+    One statement, as the owner. A node that starts at the same moment, or was frozen for longer
+    than `HEARD_S`, may have met the old store: whoever asks has stopped them.
     """
-    gone = await queries.forget_store.fetch_one(connection, name=NAME)
-    uses = await queries.uses_of_store.fetch_one(connection)
-    assert uses is not None
+    row = await queries.forget_store.fetch_one(connection, name=NAME, heard_s=HEARD_S)
+    assert row is not None
     return Forgotten(
-        store_id=gone and gone["store_id"],
-        results=uses["results"],
-        storing=uses["storing"],
-        nodes=tuple(uses["nodes"]),
+        store_id=row["store_id"],
+        results=row["results"],
+        storing=row["storing"],
+        nodes=tuple(row["nodes"]),
     )

@@ -109,8 +109,11 @@ async def assert_known(place: Place) -> None:
 
 
 async def which(connection: Connection) -> str | None:
-    """Return what tells a database from all others; None where the server does not say it."""
-    with suppress(asyncpg.InsufficientPrivilegeError):
+    """Return what tells a database from all others; None where the server does not say it.
+
+    But for a copy of its files, which says the same.
+    """
+    with suppress(asyncpg.PostgresError):
         told: str = await connection.fetchval(
             "select system_identifier || '/' || (select oid from pg_database"
             " where datname = current_database()) from pg_control_system()"

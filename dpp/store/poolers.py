@@ -71,7 +71,7 @@ async def _begin(connection: Any) -> None:  # noqa: ANN401 - the driver's connec
     except asyncpg.PostgresError as error:
         if "statement pooling" in str(error):
             raise StartRefused(
-                f"The pooler that database.url leads to carries no transactions: {error}.",
-                "Set its pool_mode to transaction or session; DPP knows which by asking.",
+                f"The pooler that the URL leads to carries no transactions: {error}.",
+                "Set its pool_mode to transaction, or to session where migrations come through it.",
             ) from error
         raise

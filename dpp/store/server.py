@@ -19,8 +19,16 @@ from dpp.store.refusal import StartRefused
 
 VERSION_MIN = 150_000
 # What `sql/roles/roles.sql` gives dpp_app. Without it a frozen node costs the others more.
-LIMITS_MS = {"statement_timeout": 10_000, "lock_timeout": 2_000, "idle_timeout": 5_000}
-NAMES = {"idle_timeout": "idle_in_transaction_session_timeout"}
+LIMITS_MS = {
+    "statement_timeout": 10_000,
+    "lock_timeout": 2_000,
+    "idle_timeout": 5_000,
+    "client_check": 1_000,
+}
+NAMES = {
+    "idle_timeout": "idle_in_transaction_session_timeout",
+    "client_check": "client_connection_check_interval",
+}
 
 log = get_logger(__name__)
 
@@ -38,6 +46,7 @@ class Server:
     statement_timeout_ms: int
     lock_timeout_ms: int
     idle_timeout_ms: int
+    client_check_ms: int
     transaction_timeout_ms: int | None
 
     @property

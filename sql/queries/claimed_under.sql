@@ -5,6 +5,6 @@ select r.run_id, r.tenant_id, r.lease_epoch, r.max_cost, r.minimum_fee, r.timebo
   join submissions s on s.tenant_id = r.tenant_id and s.run_id = r.run_id
   join tenants t on t.tenant_id = r.tenant_id
  where r.lease_id = :lease_id and r.quarantined_at is null
-   and not exists (select from unnest(:run_ids::uuid[], :epochs::int[]) as known (run_id, lease_epoch)
+   and not exists (select from unnest(:run_ids::uuid[], :epochs::bigint[]) as known (run_id, lease_epoch)
                     where known.run_id = r.run_id and known.lease_epoch = r.lease_epoch)
  order by r.run_id

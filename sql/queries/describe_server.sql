@@ -9,4 +9,5 @@ select current_setting('server_version_num')::int as version_number,
        (select setting::bigint from pg_settings where name = 'statement_timeout') as statement_timeout_ms,
        (select setting::bigint from pg_settings where name = 'lock_timeout') as lock_timeout_ms,
        (select setting::bigint from pg_settings where name = 'idle_in_transaction_session_timeout') as idle_timeout_ms,
+       (select setting::bigint from pg_settings where name = 'client_connection_check_interval') as client_check_ms,
        (select setting::bigint from pg_settings where name = 'transaction_timeout') as transaction_timeout_ms

@@ -126,18 +126,16 @@ def test_how_long_the_oldest_row_is_held_counts_from_when_it_stood_still() -> No
     hold = Hold()
     seen = [(10, 0), (14, 0), (14, 0), (15, 1), (20, 6), (90, 76), (91, 1), (91, 0)]
 
-    held = [
-        hold.lasts_s(health(next_xid, age), now=100.0 * n) for n, (next_xid, age) in enumerate(seen)
-    ]
+    held = [hold.lasts_s(health(count, age), now=100.0 * n) for n, (count, age) in enumerate(seen)]
 
     assert held == [0, 0, 0, 200, 300, 400, 0, 0]
 
 
-def health(next_xid: int, age: int) -> Health:
+def health(transactions: int, age: int) -> Health:
     return Health(
         dead_rows={},
         oldest_xmin_age=age,
-        next_xid=next_xid,
+        transactions=transactions,
         frozen_xid_age=0,
         waits_for_standby=False,
     )

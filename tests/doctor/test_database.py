@@ -217,6 +217,19 @@ async def test_a_pooler_that_is_none_is_told(look: Look) -> None:
 
 
 @needs_pgbouncer
+async def test_a_pooler_that_knows_no_transactions_is_told_and_the_rest_looked_at(
+    look: Look, database: Database
+) -> None:
+    with pgbouncer(database.host, "statement") as pooler:
+        keywords = {"host": pooler.host, "user": "dpp_app", "database": database.name}
+        found = by_name(await look(app=Address(keywords)))
+
+    assert found["database"].ok is False
+    assert "statement pooling" in found["database"].found
+    assert "pool_mode" in (found["database"].fix or "")
+
+
+@needs_pgbouncer
 async def test_a_pooler_that_stands_between_is_found(look: Look, database: Database) -> None:
     with pgbouncer(database.host, Pooler.TRANSACTION, pool_size=2) as between:
         keywords = {"host": between.host, "user": "dpp_app", "database": database.name}

@@ -81,5 +81,5 @@ async def test_the_servers_health_tells_dead_rows_and_who_keeps_them(
     assert held.oldest_xmin_age >= 20
     assert held.frozen_xid_age > before.frozen_xid_age
     assert not held.waits_for_standby
-    oldest = [one.next_xid - one.oldest_xmin_age for one in (held, later, over)]
+    oldest = [one.transactions - one.oldest_xmin_age for one in (held, later, over)]
     assert oldest[0] == oldest[1] < oldest[2]

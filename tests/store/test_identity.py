@@ -54,6 +54,9 @@ async def test_not_while_a_node_lives_a_run_stores_or_a_result_lies_there(
 
     lives = await forget(sessions)
     await admin.execute("update dpp.node_leases set lease_until = now() - interval '1 s'")
+    await admin.execute("update dpp.nodes set reported_at = now() - interval '50 s'")
+    rests = await forget(sessions)
+    await admin.execute("update dpp.nodes set reported_at = now() - interval '1 hour'")
     await admin.execute("update dpp.live_runs set storing = true")
     stores = await forget(sessions)
     await admin.execute("update dpp.live_runs set storing = false")
@@ -63,6 +66,7 @@ async def test_not_while_a_node_lives_a_run_stores_or_a_result_lies_there(
     kept = await forget(sessions)
 
     assert lives == identity.Forgotten(None, 0, 0, (lease.node_id,))
+    assert rests == lives
     assert stores == identity.Forgotten(None, 0, 1, ())
     assert kept == identity.Forgotten(None, 1, 0, ())
     assert {lives.done, stores.done, kept.done} == {False}

@@ -26,6 +26,7 @@ GOOD = Server(
     statement_timeout_ms=10_000,
     lock_timeout_ms=2_000,
     idle_timeout_ms=5_000,
+    client_check_ms=1_000,
     transaction_timeout_ms=None,
 )
 

@@ -53,6 +53,22 @@ BUGS = (
         IN_ORDER,
     ),
     Bug(
+        "runs leave by a clock that whoever asks may set",
+        (
+            Change(
+                SCHEMA,
+                "e.finished_at < dpp.server_now() - run_days * interval '1 day'",
+                "e.finished_at < dpp.now() - run_days * interval '1 day'",
+            ),
+            Change(
+                SCHEMA,
+                "       and e.finished_at + s.result_days * interval '1 day' <= dpp.server_now()\n",
+                "       and e.finished_at + s.result_days * interval '1 day' <= dpp.now()\n",
+            ),
+        ),
+        ("tests/store/test_constraints.py::test_no_clock_that_is_set_lets_anything_leave_early",),
+    ),
+    Bug(
         "facts leave by a clock that whoever asks may set",
         (
             Change(
