@@ -8,9 +8,11 @@ which it was under way and what came of it, and afterwards the facts are read on
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import Any, Literal, Protocol
 
 from attrs import define, field, frozen
@@ -227,21 +229,26 @@ class Known:
     history: History
     facts: Facts
     folded: dict[int, tuple[int, int, int]] = field(init=False)
-    _there: list[tuple[float, int]] = field(init=False)  # seen at, number
-    _asked: list[tuple[float, int]] = field(init=False)  # first asked at, number
+    _last: int = field(init=False)
+    _there: list[tuple[float, int]] = field(init=False)  # seen at, the greatest number until then
+    _asked: list[tuple[float, int]] = field(init=False)  # asked at, the least from then on
 
     def __attrs_post_init__(self) -> None:
         steps = sorted(self.facts.steps[self.tenant], key=lambda step: step.seq)
         sums = accumulate(((s.available, s.held, s.spent) for s in steps), added)
         self.folded = dict(zip((step.seq for step in steps), sums, strict=True))
-        self._there = [*self._seen()]
-        self._asked = [*self._first_asked()]
+        self._last = max(self.folded, default=0)
+        # In order of their times, so that an hour's looks are answered by halving.
+        self._there = [*accumulate(sorted(self._seen()), greatest)]
+        self._asked = [*accumulate(sorted(self._first_asked(), reverse=True), least)][::-1]
 
     def window(self, seen: Balance) -> tuple[int, int]:
         """Return the least and the greatest number that the ledger may have had at this read."""
-        least = max((seq for at, seq in self._there if at <= seen.invoked_at), default=0)
-        most = min((seq for at, seq in self._asked if at >= seen.answered_at), default=math.inf)
-        return least, int(min(most - 1, max(self.folded, default=0)))
+        until = bisect_right(self._there, seen.invoked_at, key=itemgetter(0))
+        since = bisect_left(self._asked, seen.answered_at, key=itemgetter(0))
+        low = self._there[until - 1][1] if until else 0
+        high = self._asked[since][1] if since < len(self._asked) else math.inf
+        return low, int(min(high - 1, self._last))
 
     def _seen(self) -> Iterator[tuple[float, int]]:
         for call in self._mine(self.history.submits):
@@ -263,6 +270,16 @@ class Known:
 
     def _mine(self, calls: Iterable[Any]) -> Iterator[Any]:
         return (call for call in calls if call.tenant == self.tenant)
+
+
+def greatest(before: tuple[float, int], one: tuple[float, int]) -> tuple[float, int]:
+    """Return the moment of the one, and the greater number of both."""
+    return one[0], max(before[1], one[1])
+
+
+def least(after: tuple[float, int], one: tuple[float, int]) -> tuple[float, int]:
+    """Return the moment of the one, and the less number of both."""
+    return one[0], min(after[1], one[1])
 
 
 def added(left: tuple[int, int, int], right: tuple[int, int, int]) -> tuple[int, int, int]:
