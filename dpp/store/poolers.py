@@ -3,8 +3,9 @@
 A pooler in transaction mode gives each transaction the server process that is free just then. So
 two connections that see one process, or one that sees two, prove it; a server itself, and a pooler
 in session mode, never show that. Without other clients one round decides. Beside busy ones a round
-may miss it, one time in two at the worst (a pool of two), so there are many. What a pooler is not
-told apart by is its name: whatever works like one of these, is one.
+may miss it, one time in two at the worst (a pool of two), so there are many; and both ask in each,
+since one of them may find the same process free each time while somebody holds the other's. What a
+pooler is not told apart by is its name: whatever works like one of these, is one.
 """
 
 import asyncio
@@ -51,15 +52,16 @@ async def find_pooler(keywords: Mapping[str, Any]) -> Pooler:
 
 
 async def _compare(one: Any, other: Any) -> Pooler:  # noqa: ANN401 - the driver's connections
-    """Ask one which process works for it, and the other as often as it takes."""
+    """Ask both in turn which process works for them, as often as it takes."""
     process = await one.fetchval(PID)
     is_direct = process == one.get_server_pid()
-    others: set[int] = set()
+    ones, others = {process}, set[int]()
     for _ in range(ROUNDS_DIRECT if is_direct else ROUNDS):
-        await _begin(other)
-        others.add(await other.fetchval(PID))
-        await other.execute("rollback")
-        if process in others or len(others) > 1:
+        for connection, seen in ((other, others), (one, ones)):
+            await _begin(connection)
+            seen.add(await connection.fetchval(PID))
+            await connection.execute("rollback")
+        if ones & others or len(ones) > 1 or len(others) > 1:
             return Pooler.TRANSACTION
     return Pooler.NONE if is_direct else Pooler.SESSION
 

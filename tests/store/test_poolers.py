@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - clients beside, on the bridge's loop
+import csv
+import subprocess
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from dpp.store import poolers
 from dpp.store.poolers import Pooler, find_pooler
 from dpp.store.refusal import StartRefused
 from dpp.store.server import judged_pooler
@@ -95,6 +98,52 @@ async def test_a_transaction_pooler_is_found_beside_busy_clients(
         found = await bridge.run(partial(story, keywords(pooler.host, database)))
 
     assert found == {Pooler.TRANSACTION}
+
+
+async def until_waiting(host: str, database: Database, clients: int) -> None:
+    """Return once so many clients of the database wait for a server process."""
+    psql = ["psql", f"--host={host}", "--username=postgres", "--dbname=pgbouncer", "--csv"]
+    command = [*psql, "--no-psqlrc", "--command=show pools"]
+    while True:
+        ended = await asyncio.to_thread(
+            subprocess.run, command, check=True, capture_output=True, text=True
+        )
+        pools = csv.DictReader(ended.stdout.splitlines())
+        if (
+            sum(int(one["cl_waiting"]) for one in pools if one["database"] == database.name)
+            == clients
+        ):
+            return
+
+
+@needs_pgbouncer
+async def test_a_transaction_pooler_is_found_though_the_first_process_is_taken_at_once(
+    bridge: Bridge, database: Database
+) -> None:
+    """Whoever asks again and again may always be given the other one: so both ask."""
+
+    async def story(to: dict[str, str]) -> Pooler:
+        one, other, first, second, third = [
+            await asyncpg.connect(**to, statement_cache_size=0) for _ in range(5)
+        ]
+        for holds in (first, second):
+            await holds.execute("begin; select 1")
+        finding = asyncio.create_task(poolers._compare(one, other))
+        await until_waiting(to["host"], database, 1)
+        taking = asyncio.create_task(third.execute("begin; select 1"))
+        await until_waiting(to["host"], database, 2)
+        await second.execute("rollback")  # `one` is answered there, and `third` stays there
+        await taking
+        await first.execute("rollback")
+        found = await finding
+        for client in (one, other, first, second, third):
+            client.terminate()
+        return found
+
+    with pgbouncer(database.host, pool_size=2) as pooler:
+        found = await bridge.run(partial(story, keywords(pooler.host, database)))
+
+    assert found is Pooler.TRANSACTION
 
 
 @pytest.mark.parametrize("found", Pooler)
