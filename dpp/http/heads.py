@@ -3,6 +3,10 @@
 h11 parses; what it is lenient about is refused here, because a proxy in front may read it another
 way: bare line feeds, folded lines, a length beside a transfer coding, other versions than HTTP/1.0
 and 1.1. Sizes are bounded before anything is parsed. Pure: bytes in, values out.
+
+h11 in Python takes 60 us of the 450 that a submit costs. So a head as nearly all are, `_PLAIN`, is
+taken apart here: every byte of it is of a narrower grammar than h11's, and whatever is not so, or
+has anything about its length or its host that needs a second look, is h11's to judge.
 """
 
 import re
@@ -24,6 +28,10 @@ _VERSIONS: Final = (b"1.0", b"1.1")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_PLAIN: Final = re.compile(
+    rb"([A-Z]+) ([!-~]+) HTTP/(1\.1)\r\n((?:[A-Za-z0-9-]+: ?(?:[!-~]+(?: [!-~]+)*)?\r\n)+)\r\n"
+)
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -84,6 +92,45 @@ def parse(data: bytes) -> Head | Violation:
         return _malformed("a header is folded over several lines")
     if lines > HEADERS_MAX + 2:  # the request line and the empty one
         return Violation("headers-too-large", f"there are more than {HEADERS_MAX} headers")
+    request = _plain(data) or _by_h11(data)
+    if isinstance(request, Violation):
+        return request
+    checked = _checked(request)
+    if isinstance(checked, Violation):
+        return evolve(checked, headers=request.headers)
+    return checked
+
+
+@frozen
+class Request:
+    """The parts of a head, names of headers in lower case: one Host, one length or coding."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+def _plain(data: bytes) -> Request | None:
+    """Take a plain head apart; None = h11 must look at it."""
+    matched = _PLAIN.fullmatch(data)
+    if matched is None:
+        return None
+    method, target, version, lines = matched.groups()
+    headers = []
+    for line in lines[:-2].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.lstrip()))
+    found = dict(headers)
+    once = len(found) == len(headers)
+    length = found.get(b"content-length", b"0")
+    if not once or b"host" not in found or b"transfer-encoding" in found:
+        return None
+    return Request(method, target, version, headers) if _LENGTH.fullmatch(length) else None
+
+
+def _by_h11(data: bytes) -> Request | Violation:
+    """Let h11 read the head."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
     parser.receive_data(data)
     try:
@@ -93,12 +140,11 @@ def parse(data: bytes) -> Head | Violation:
         return _malformed(str(error).partition(":")[0])
     assert isinstance(request, h11.Request), request
     headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
-    checked = _checked(request, headers)
-    return evolve(checked, headers=headers) if isinstance(checked, Violation) else checked
+    return Request(request.method, request.target, request.http_version, headers)
 
 
-def _checked(request: h11.Request, headers: list[tuple[bytes, bytes]]) -> Head | Violation:
-    version = request.http_version
+def _checked(request: Request) -> Head | Violation:
+    version, headers = request.version, request.headers
     found = dict(headers)  # h11 has seen to it that a repeated length or coding is refused
     coding, length = b"transfer-encoding" in found, found.get(b"content-length")
     if version not in _VERSIONS:
