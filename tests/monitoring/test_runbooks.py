@@ -79,7 +79,7 @@ def test_the_metrics_alerts_and_settings_of_a_runbook_exist(name: str) -> None:
 def test_the_lines_that_a_runbook_looks_for_are_those_of_the_log(name: str) -> None:
     patterns = re.findall(r"\| grep (?:-E )?'([^']+)'", PAGES[name])
     events = set(chain.from_iterable(pattern.split("|") for pattern in patterns))
-    fields = {'"reconcile_type"', '"logger":"postgres"'}
+    fields = {'"reconcile_type"', '"logger":"postgres"', '"taken_back":[1-9]'}  # of any line
 
     assert [
         event
