@@ -3,7 +3,8 @@
 -- Priority by priority within a tenant, so runs not due yet are never walked over; :lows has ten bounds a tenant. Each
 -- :aged_s of waiting makes up for one priority: a look at the heads of the ten says how many places each of them has.
 -- Of them it claims what begins within :bytes of inputs, one run at least, taking the tenants' first ones before their second
--- ones: an answer must come in time. What was locked beyond that is free again when the claim is over.
+-- ones: an answer must come in time. What was locked beyond that is free again when the claim is over. A row that nobody
+-- submitted is stamped too, and not returned: the next renewal finds it, and it is set aside.
 -- NB: the update names run_id alone. The rows of `due` are locked and QUEUED, and with "lease_id is null" beside it the
 -- planner may read the whole queue through the partial index.
 with room as materialized (
@@ -61,11 +62,12 @@ due as materialized (
          for no key update skip locked) as one
 ),
 sized as materialized (
-  select d.run_id, s.inputs, s.trace_id, s.created_at,
-         sum(octet_length(s.inputs)) over (order by d.place, d.tenant_id) - octet_length(s.inputs) as before
+  select d.run_id, s.run_id is not null as submitted, s.inputs, s.trace_id, s.created_at,
+         sum(w.bytes) over (order by d.place, d.tenant_id) - w.bytes as before
     from (select due.*, row_number() over (partition by tenant_id order by priority, available_at, run_id) as place
             from due) as d
-    join submissions s on s.tenant_id = d.tenant_id and s.run_id = d.run_id
+    left join submissions s on s.tenant_id = d.tenant_id and s.run_id = d.run_id
+   cross join lateral (select coalesce(octet_length(s.inputs), 0) as bytes) as w
 ),
 claimed as (
   update live_runs r
@@ -80,5 +82,5 @@ claimed as (
 )
 select c.*, s.inputs, s.trace_id, s.created_at
   from claimed c
-  join sized s on s.run_id = c.run_id
+  join sized s on s.run_id = c.run_id and s.submitted
  order by c.priority, c.available_at, c.run_id
