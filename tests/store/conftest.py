@@ -35,6 +35,8 @@ EMPTY = """
 set session_replication_role = replica;
 alter database dpp_shared reset all;
 alter role dpp_app in database dpp_shared reset all;
+create or replace function dpp.server_now() returns timestamptz
+  language sql stable parallel safe return statement_timestamp();
 do $$
 declare name text;
 begin
