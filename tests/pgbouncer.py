@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path("/usr/sbin/pgbouncer")
 POOL_SIZE = 2
+SOCKET = ".s.PGSQL.5432"
 TAIL = 60  # lines of its log that are shown
 MODES = ("session", "transaction")
 CONFIG = """\
@@ -55,6 +57,12 @@ needs_pgbouncer = pytest.mark.skipif(
 )
 
 
+def listens(path: Path) -> bool:
+    """Return whether somebody takes connections at that socket: its file is there before that."""
+    with socket.socket(socket.AF_UNIX) as to:
+        return to.connect_ex(str(path)) == 0
+
+
 @define(eq=False)
 class Bouncer:
     """The pooler, through its deaths. `host`: the directory of its socket."""
@@ -73,7 +81,7 @@ class Bouncer:
         child = accounts.choose_child(os.geteuid(), None)
         assert child is not None
         home = Path(self.host)
-        (home / ".s.PGSQL.5432").unlink(missing_ok=True)  # of one that was killed
+        (home / SOCKET).unlink(missing_ok=True)  # of one that was killed
         self._process = subprocess.Popen(
             [PROGRAM, "-q", home / "ini"],
             cwd="/",
@@ -85,7 +93,7 @@ class Bouncer:
             **identity(child),
         )
         for _ in range(START_S * 100):
-            if (home / ".s.PGSQL.5432").exists():
+            if listens(home / SOCKET):
                 return
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.01)

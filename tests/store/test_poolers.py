@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - clients beside, on the bridge's loop
 import csv
+import socket
 import subprocess
 from contextlib import suppress
 from functools import partial
@@ -16,9 +17,11 @@ from dpp.store import poolers
 from dpp.store.poolers import Pooler, find_pooler
 from dpp.store.refusal import StartRefused
 from dpp.store.server import judged_pooler
-from tests.pgbouncer import needs_pgbouncer, pgbouncer
+from tests.pgbouncer import SOCKET, listens, needs_pgbouncer, pgbouncer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dpp.store.bridge import Bridge
     from tests.conftest import Database
 
@@ -39,6 +42,19 @@ async def test_a_server_itself_is_direct(bridge: Bridge, database: Database) -> 
     found = await bridge.run(partial(find_pooler, keywords(database.host, database)))
 
     assert found is Pooler.NONE
+
+
+def test_a_pooler_is_up_once_it_listens_not_once_its_socket_is_there(tmp_path: Path) -> None:
+    at = tmp_path / SOCKET
+
+    assert not listens(at)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(at))
+        assert at.exists()
+        assert not listens(at)
+        bound.listen()
+        assert listens(at)
+    assert not listens(at)
 
 
 @needs_pgbouncer
