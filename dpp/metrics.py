@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Counts
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -476,9 +476,18 @@ def observe_request(
     `held`: its client asked to wait for something, so its time says nothing of ours.
     """
     verb, template = method if method in METHODS else OTHER, route or OTHER
+    counter, histogram = _of_requests(verb, template, status, "yes" if held else "no")
+    counter.inc()
+    histogram.observe(seconds)
+
+
+@cache  # each request asks for two of the same few
+def _of_requests(verb: str, template: str, status: int, held: str) -> tuple[Counter, Histogram]:
     code = str(status) if 100 <= status <= 599 else OTHER  # noqa: PLR2004 - what HTTP knows
-    http_requests_total.labels(verb, template, code).inc()
-    http_request_duration_seconds.labels(template, "yes" if held else "no").observe(seconds)
+    return (
+        http_requests_total.labels(verb, template, code),
+        http_request_duration_seconds.labels(template, held),
+    )
 
 
 def note_mode(mode: str) -> None:

@@ -13,6 +13,7 @@ good lately, a narrow one for unknown keys, the narrowest for those of addresses
 
 import hmac
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Final, TypeAlias
 
 import trio
@@ -107,7 +108,8 @@ class Authenticator:
         self._known = _Lane(find_key, KNOWN_MAX)
         self._unknown = _Lane(find_key, UNKNOWN_MAX)
         self._doubted = _Lane(find_key, DOUBTED_MAX)
-        self._good: dict[PresentedKey, tuple[Principal, float]] = {}  # until when, in order of use
+        # By the digest of the whole key, until when, in order of use.
+        self._good: dict[bytes, tuple[Principal, float]] = {}
         self._failures = Windows()
 
     async def authenticate(self, authorization: list[bytes], address: str) -> Principal | Problem:
@@ -118,18 +120,22 @@ class Authenticator:
         return principal
 
     async def _authenticate(self, authorization: list[bytes], address: str) -> Principal | Problem:
-        presented = _presented(authorization)
-        if presented is None:
+        token = _token(authorization)
+        if token is None:
             return unauthorized()
-        principal, until = self._good.get(presented, (None, 0.0))
+        name = sha256(token).digest()
+        principal, until = self._good.get(name, (None, 0.0))
         if principal is not None and trio.current_time() < until:
             return principal
+        presented = keys.parse(token.decode("latin-1"))
+        if presented is None:
+            return unauthorized()
         refused = self._over(presented, address)
         if principal is not None:
             lane = self._known
         else:
             lane = self._unknown if refused is None else self._doubted
-        principal = self._judge(presented, *await lane.find(presented.key_id))
+        principal = self._judge(name, presented, *await lane.find(presented.key_id))
         if principal is None:
             self._failures.count(f"address {address}")
             self._failures.count(f"key {presented.key_id}")
@@ -138,21 +144,23 @@ class Authenticator:
 
     def forget(self, key_id: str) -> None:
         """Ask about a key when it comes next: it may have ended."""
-        for presented in [one for one in self._good if one.key_id == key_id]:
-            del self._good[presented]
+        for name in [name for name, (one, _) in self._good.items() if one.key_id == key_id]:
+            del self._good[name]
 
-    def _judge(self, presented: PresentedKey, key: Key | None, asked_at: float) -> Principal | None:
+    def _judge(
+        self, name: bytes, presented: PresentedKey, key: Key | None, asked_at: float
+    ) -> Principal | None:
         """Compare in constant time; remember what is good, forget what is not."""
         stored = key.secret_sha256 if key is not None else _DUMMY
         same = hmac.compare_digest(stored, presented.secret_sha256)
-        self._good.pop(presented, None)
+        self._good.pop(name, None)
         if key is None or not same or key.ended:
             return None
         lives_s = CACHE_S if key.expires_in_s is None else key.expires_in_s
         principal = Principal(key.tenant_id, key.key_id, frozenset(key.scopes), key.plan)
         if len(self._good) >= CACHED_MAX:
             del self._good[next(iter(self._good))]
-        self._good[presented] = (principal, asked_at + min(CACHE_S, lives_s))
+        self._good[name] = (principal, asked_at + min(CACHE_S, lives_s))
         return principal
 
     def _over(self, presented: PresentedKey, address: str) -> Problem | None:
@@ -167,9 +175,8 @@ class Authenticator:
         return None
 
 
-def _presented(authorization: list[bytes]) -> PresentedKey | None:
-    """Return the well-formed key of exactly one bearer header."""
+def _token(authorization: list[bytes]) -> bytes | None:
+    """Return what exactly one bearer header holds."""
     if len(authorization) != 1 or authorization[0][: len(_SCHEME)].lower() != _SCHEME:
         return None
-    token = authorization[0][len(_SCHEME) :].lstrip(b" ")
-    return keys.parse(token.decode("latin-1"))
+    return authorization[0][len(_SCHEME) :].lstrip(b" ")

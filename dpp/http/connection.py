@@ -20,6 +20,7 @@ from dpp.http.answers import Answer
 from dpp.http.arrivals import CUT, EMPTY_LINES_MAX, LATE, NO_REQUEST
 from dpp.http.asgi import Address, App
 from dpp.http.bodies import body_of
+from dpp.http.direct import DirectSocket
 from dpp.http.exchange import Exchange, Patience
 from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Inbox, Peer
@@ -80,7 +81,8 @@ class Connection:
         self._refuse = refuse
         self._patience = patience
         self._dates = dates
-        self._inbox = Inbox(stream, self._peer_ended)
+        self._direct = DirectSocket(stream)
+        self._inbox = Inbox(self._direct, self._peer_ended)
         self._exchange: Exchange | None = None
         self._work = trio.CancelScope()  # one for all waits: entering one a wait is dear
         self.idle_since: float | None = None
@@ -143,6 +145,7 @@ class Connection:
             self._work,
             self._patience,
             self._dates.now(),
+            self._direct.send_now,
         )
         exchange.keep = head.keep_alive and not last and not self._draining
         if self._inbox.peer is not Peer.OPEN:
@@ -172,7 +175,9 @@ class Connection:
     async def _next_head(self) -> Head | Violation | None:
         """Wait for a request; None = there will be none."""
         inbox, self._phase, self._empty_lines = self._inbox, Phase.IDLE, 0
-        if not inbox.held:
+        if inbox.held:  # else a peer that asks fast enough would hold up all others
+            await trio.lowlevel.checkpoint()
+        else:
             if self._draining and not self._fresh:
                 return None
             now = trio.current_time()

@@ -6,9 +6,9 @@ gone, breaks HTTP in its body, or takes too long over a body or an answer; whoev
 the app has `half_close_s` to answer it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 from attrs import frozen
@@ -20,6 +20,9 @@ from dpp.http.heads import Head, Violation
 from dpp.http.inbox import Peer
 from dpp.http.pace import Pace
 from dpp.http.replies import Reply
+
+# Takes what it can of these bytes at once, and says how many; raises BrokenResourceError.
+SendNow: TypeAlias = Callable[[memoryview], int]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 WRITE_MAX: Final = 256 * 1024  # of an answer, given to the kernel at a time: each has `send_s`
@@ -51,8 +54,13 @@ DISCONNECT: Final = {"type": "http.disconnect"}
 TOO_SLOW: Final = Violation("request-timeout", "the body did not arrive in time")
 
 
+def nothing_now(_: memoryview) -> int:
+    """Take nothing at once: the stream is asked."""
+    return 0
+
+
 class Exchange:
-    """A request being answered."""
+    """A request being answered. `send_now`: what takes bytes without a wait, before the stream."""
 
     def __init__(
         self,
@@ -63,6 +71,7 @@ class Exchange:
         work: trio.CancelScope,
         patience: Patience,
         date: bytes,
+        send_now: SendNow = nothing_now,
     ) -> None:
         self.head = head
         self.body = body
@@ -71,6 +80,7 @@ class Exchange:
         self.keep = head.keep_alive
         self._source = source
         self._stream = stream
+        self._send_now = send_now
         self._work = work
         self._patience = patience
         self._pace = Pace(patience.send_s, patience.send_rate)
@@ -156,7 +166,9 @@ class Exchange:
         else:
             async with self._sending:
                 await self._write_all(parts)
-        if not more:
+        if more:  # else a peer that takes fast enough would hold up all others
+            await trio.lowlevel.checkpoint()
+        else:
             self._over.set()
 
     async def finish_body(self) -> bool:
@@ -206,10 +218,17 @@ class Exchange:
         view = memoryview(out)
         for start in range(0, len(out), WRITE_MAX):
             piece = view[start : start + WRITE_MAX]
-            self._work.deadline = self._pace.begin(trio.current_time(), len(piece))
+            until = self._pace.begin(trio.current_time(), len(piece))
             try:
-                await self._stream.send_all(piece)
+                left = piece[self._send_now(piece) :]
+                if left:
+                    await self._send_by(until, left)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._give_up(None)
             self._pace.end(trio.current_time())
+
+    async def _send_by(self, until: float, data: memoryview) -> None:
+        """Wait until the peer has taken these bytes; cancelled where it takes too long."""
+        self._work.deadline = until
+        await self._stream.send_all(data)
         self._work.deadline = self._until

@@ -7,7 +7,7 @@ faster than it is answered is held back by TCP.
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -25,10 +25,16 @@ class Peer(Enum):
     LOST = auto()
 
 
+class Incoming(Protocol):
+    """Where the bytes come from; raises `BrokenResourceError` or `ClosedResourceError`."""
+
+    async def receive_some(self, max_bytes: int) -> bytes: ...
+
+
 class Inbox:
     """What the peer sent and nobody took yet."""
 
-    def __init__(self, stream: trio.abc.ReceiveStream, on_end: Callable[[Peer], None]) -> None:
+    def __init__(self, stream: Incoming, on_end: Callable[[Peer], None]) -> None:
         self.held = bytearray()
         self.peer = Peer.OPEN
         self._stream = stream

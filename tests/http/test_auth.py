@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,29 @@ async def test_good_key_is_its_tenant() -> None:
 
     assert await auth.authenticate(bearer(MINTED.text), "1.2.3.4") == PRINCIPAL
     assert await auth.authenticate([f"bearer {MINTED.text}".encode()], "1.2.3.4") == PRINCIPAL
+
+
+async def test_a_good_key_is_remembered_once_however_it_is_sent_and_never_itself() -> None:
+    keyring = Keyring()
+    auth = Authenticator(keyring.find)
+
+    for before in ("Bearer ", "bearer ", "BEARER   "):
+        line = f"{before}{MINTED.text}".encode()
+        assert await auth.authenticate([line], "1.2.3.4") == PRINCIPAL
+
+    assert keyring.asked == 1
+    assert [len(name) for name in auth._good] == [sha256().digest_size]
+
+
+@pytest.mark.parametrize("at", range(len(MINTED.text)))
+async def test_no_other_key_profits_from_one_that_was_good(at: int) -> None:
+    auth = Authenticator(Keyring().find)
+    await auth.authenticate(bearer(MINTED.text), "1.2.3.4")
+    digit = "0" if MINTED.text[at] != "0" else "1"
+
+    other = MINTED.text[:at] + digit + MINTED.text[at + 1 :]
+
+    assert name(await auth.authenticate(bearer(other), "1.2.3.4")) == "unauthorized"
 
 
 @pytest.mark.parametrize(
