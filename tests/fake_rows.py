@@ -96,6 +96,9 @@ class SubmissionRow:
     budget_day: date
     allowance_id: str | None
 
+    def served_until(self, completed: EndingRow) -> datetime:
+        return completed.finished_at + timedelta(days=self.result_days)
+
 
 @define(kw_only=True)
 class LiveRow:
@@ -354,7 +357,9 @@ class Rows:
         fields: dict[str, Any] = of_live(live) if live is not None else {}
         if ended is not None:
             fields = of_ending(ended)
-        until = self._served_until(row, ended)
+        until = None
+        if ended is not None and ended.ending.status is Status.COMPLETED:
+            until = row.served_until(ended)
         if until is not None and until <= now:
             fields |= {"result": None, "result_key": None}
         return Run(
@@ -421,11 +426,6 @@ class Rows:
             return None
         assert told[-1].fraction is not None
         return Progress(told[-1].fraction, told[-1].note or "")
-
-    def _served_until(self, row: SubmissionRow, ended: EndingRow | None) -> datetime | None:
-        if ended is None or ended.ending.status is not Status.COMPLETED:
-            return None
-        return ended.finished_at + timedelta(days=row.result_days)
 
     def _use(self, ending: Ending, now: datetime) -> None:
         usage = self.usage[ending.tenant_id, now.date()]

@@ -1125,6 +1125,7 @@ class FakeStore:
                 )
                 for run_id, row in sorted(self.rows.endings.items())
                 if isinstance(row.ending.result, StoredResult)
+                if self.now() < self.rows.submissions[run_id].served_until(row)
                 for asked in [self.rows.submissions[run_id].asked]
                 for whose in [Attempt(run_id, row.ending.lease_epoch)]
             ]

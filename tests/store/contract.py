@@ -69,6 +69,7 @@ from dpp.settlement import (
 )
 from dpp.tenants import Tenant, TenantExists
 from dpp.watches import Changes, RunEvent, Watch
+from tests.conftest import LIMITS
 from tests.store.examples import (
     DOLLAR,
     LEASE_S,
@@ -1948,6 +1949,21 @@ class LargeResultContract:
 
         assert pointer == Pointer(key=key, name=key.name, sha256=b"\x07" * 32)
         assert await store.sample_results(0) == []
+
+    async def test_a_sample_names_an_object_as_long_as_it_is_served(self, world: World) -> None:
+        """What is served no more may have been swept: that it is gone is no finding."""
+        store = world.store
+        await make_tenant(store)
+        ended = await begin(store, await take_lease(store))
+        key = BlobKey.of("acme", ended.created_at, ended.fence)
+        await end_one(store, ended, Completed(StoredResult(key.name, b"\x07" * 32), Micros(5)))
+
+        await world.advance(LIMITS.terms.result_days * 86_400 - 1)
+        last = await store.sample_results(10)
+        await world.advance(1)
+
+        assert [pointer.name for pointer in last] == [key.name]
+        assert await store.sample_results(10) == []
 
     async def test_a_store_is_known_by_the_first_id_that_was_kept(self, world: World) -> None:
         store = world.store
