@@ -14,19 +14,13 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
+from tests.ports import free_port
+
 PROGRAM = shutil.which("redis-server")
 READY_S = 10.0
 needs_redis = pytest.mark.skipif(
     PROGRAM is None, reason="no redis-server (Debian: apt-get install redis-server)"
 )
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @define(eq=False)

@@ -21,6 +21,7 @@ from dpp.resources import sql_dir
 from dpp.version import VERSION
 from tests.cli.conftest import Dpp
 from tests.cli.peers import Says, peer
+from tests.ports import free_port
 
 ASKING = [
     ("audit",),
@@ -264,12 +265,9 @@ def test_a_port_that_is_taken_is_known_before_a_database_is_made(dpp: Dpp, liste
     with (
         tempfile.TemporaryDirectory(prefix="dpp-test-") as place,
         socket.create_server(("127.0.0.1", 0)) as taken,
-        socket.socket() as probe,
     ):
         Path(place).chmod(0o755)  # PostgreSQL's user can search it
-        probe.bind(("127.0.0.1", 0))
-        address, free = (f"127.0.0.1:{one.getsockname()[1]}" for one in (taken, probe))
-        probe.close()
+        address, free = (f"127.0.0.1:{port}" for port in (taken.getsockname()[1], free_port()))
 
         where = (listener, address, other, free, "--data-dir", f"{place}/dpp")
         ended = dpp("serve", *where, "--json")

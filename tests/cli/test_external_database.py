@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - asyncpg, where no loop runs
 import os
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from tests.http.certificates import make_certificate
 from tests.node_client import connected
 from tests.node_process import node_process
 from tests.pgbouncer import needs_pgbouncer, pgbouncer
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +58,6 @@ class Server:
             return await connection.fetch(query)
         finally:
             await connection.close()  # noqa: ASYNC102 - asyncio, where nobody cancels it
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

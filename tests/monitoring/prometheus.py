@@ -17,7 +17,7 @@ from attrs import define, field
 
 from tests.monitoring.described import PROMETHEUS
 from tests.node_process import NO_TLS
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
