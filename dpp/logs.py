@@ -132,6 +132,11 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
+def are_written(level: int) -> bool:
+    """Say whether lines of this level go out: 0.2 us, where a logger would be made to be asked."""
+    return logging.root.isEnabledFor(level)
+
+
 def bound(**values: str | None) -> AbstractContextManager[None]:
     """Put `trace_id`, `run_id` and `tenant_id` on every line of this task, and of tasks it starts.
 

@@ -16,7 +16,7 @@ from dpp.actors.lanes import Lanes
 from dpp.actors.mailbox import Call, Mailbox
 from dpp.admission import Admission, Busy, Created, Exists, Submission
 from dpp.faults import StoreUnavailable
-from dpp.logs import get_logger
+from dpp.logs import are_written, get_logger
 from dpp.ports import ItemBroken, Submissions
 
 log = get_logger(__name__)
@@ -89,7 +89,7 @@ async def intake(
 
 def tell(created: Sequence[Submission]) -> None:
     """Leave a line for each new run, where anyone reads them."""
-    if log.is_enabled_for(logging.DEBUG):
+    if are_written(logging.DEBUG):
         for submission in created:
             log.debug("run admitted", **names(submission))
 

@@ -28,11 +28,10 @@ from dpp.http.requests import (
 )
 from dpp.http.services import Services
 from dpp.http.views.encoding import encode, written
-from dpp.http.views.runs import RunList, RunView, run_view
+from dpp.http.views.runs import CostView, RunList, RunView, run_view
 from dpp.http.wire import KEY_PATTERN
 from dpp.listings import RunFilter
 from dpp.logs import get_logger
-from dpp.money import show
 from dpp.pricing import InputError
 from dpp.runs import TERMINAL, Run, Status
 from dpp.watches import Watch
@@ -70,9 +69,10 @@ async def get_run(services: Services, request: Request) -> Answer | Problem:
         if refused is not None:
             return refused
         run = await wait_for_end(services, run, wait_s)
-    body = encode(run_view(run))
+    view = run_view(run)
+    body = encode(view)
     etag = b'"%b"' % sha256(body).hexdigest()[:32].encode("ascii")
-    headers = (REVALIDATE, (b"etag", etag), *cost_headers(run))
+    headers = (REVALIDATE, (b"etag", etag), *cost_headers(view.cost))
     if matches(request.headers.get(b"if-none-match", []), etag):
         return Answer(304, b"", headers)
     return Answer(200, body, headers)
@@ -127,7 +127,8 @@ async def cancel_run(services: Services, request: Request) -> Answer | Problem:
     )  # its node, or whoever waits for it, need not find out by polling
     status = 202 if isinstance(outcome, CancelAsked) else 200
     log.debug("cancel", run_id=str(run_id), tenant_id=request.tenant_id, trace_id=request.trace_id)
-    return Answer(status, encode(run_view(outcome.run)), (NO_STORE, *cost_headers(outcome.run)))
+    view = run_view(outcome.run)
+    return Answer(status, encode(view), (NO_STORE, *cost_headers(view.cost)))
 
 
 def parse_run_id(text: str) -> UUID | None:
@@ -140,15 +141,15 @@ def no_such_run() -> Problem:
     return Problem("not-found", "there is no such run")
 
 
-def cost_headers(run: Run) -> tuple[Header, ...]:
+def cost_headers(cost: CostView) -> tuple[Header, ...]:
     """Return what an answer with a run says of its cost."""
     headers = (
-        header("x-dpp-cost-reserved", show(run.max_cost)),
-        header("x-dpp-cost-minimum-fee", show(run.minimum_fee)),
+        header("x-dpp-cost-reserved", cost.max_usd),
+        header("x-dpp-cost-minimum-fee", cost.minimum_fee_usd),
     )
-    if run.actual_cost is None:
+    if cost.actual_usd is None:
         return headers
-    return (*headers, header("x-dpp-cost-actual", show(run.actual_cost)))
+    return (*headers, header("x-dpp-cost-actual", cost.actual_usd))
 
 
 async def wait_for_end(services: Services, run: Run, wait_s: float) -> Run:

@@ -23,7 +23,7 @@ from dpp.http.runs import cost_headers, wait_for_end
 from dpp.http.services import Services
 from dpp.http.views.encoding import encode
 from dpp.http.views.runs import run_view
-from dpp.logs import get_logger
+from dpp.logs import are_written, get_logger
 from dpp.runs import TERMINAL, Run, Status
 
 SUBMIT_WAIT_S: Final = 8.0  # a lost COMMIT is mostly resolved by then, and no client hangs for 10 s
@@ -118,19 +118,20 @@ async def _admitted(
 
 
 def _answer(run: Run, admitted: Admitted, preferred: Preferences) -> Answer:
+    view = run_view(run)
     headers = (
         NO_STORE,
-        header("location", f"/v1/runs/{run.run_id}"),
+        header("location", view.links["self"]),
         *(((b"idempotency-replayed", b"true"),) if admitted.replayed else ()),
         *preferred.applied(),
-        *cost_headers(run),
+        *cost_headers(view.cost),
         *window_headers(SUBMIT, admitted.window),
     )
-    return Answer(201, encode(run_view(run)), headers)
+    return Answer(201, encode(view), headers)
 
 
 def _log(request: Request, admitted: Admitted) -> None:
-    if log.is_enabled_for(logging.DEBUG):  # asked first: what a line would say takes 20 us
+    if are_written(logging.DEBUG):  # asked first: what a line would say takes 20 us
         log.debug(
             "run submitted",
             run_id=str(admitted.run.run_id),

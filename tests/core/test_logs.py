@@ -94,6 +94,16 @@ def test_below_the_level_nothing_comes_out_and_a_new_level_reaches_loggers_alrea
     assert again.event["event"] == "after"
 
 
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_what_is_said_to_be_written_is_what_a_logger_writes(level: str) -> None:
+    lines = Lines(level)
+
+    for name in ("debug", "info", "warning", "error", "critical"):
+        getattr(lines.log, name)(name)
+        is_written = logs.are_written(logging.getLevelNamesMapping()[name.upper()])
+        assert is_written == (name in lines.text)
+
+
 def test_auto_is_json_unless_it_is_a_terminal() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -95,10 +95,11 @@ class RunList:
 
 def run_view(run: Run) -> RunView:
     """Return a run as the API shows it."""
-    path = f"/v1/runs/{run.run_id}"
+    run_id = str(run.run_id)
+    path = f"/v1/runs/{run_id}"
     failure, digest = run.failure, run.result_sha256
     return RunView(
-        run_id=str(run.run_id),
+        run_id=run_id,
         status=run.status.value,
         pack_type=run.pack_type,
         idempotency_key=run.idempotency_key,
