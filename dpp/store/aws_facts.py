@@ -15,8 +15,7 @@ from attrs import frozen
 from dpp.blobs import CouldNotAsk
 from dpp.diagnosis.aws import Credentials, Endpoint, Facts
 from dpp.diagnosis.checks import Unknown
-from dpp.faults import told
-from dpp.store import aws
+from dpp.store import aws, sqs
 from dpp.store.s3_objects import Bucket
 from dpp.store.sqs import look_at_both
 
@@ -120,9 +119,7 @@ async def _dead_letters(url: str | None, client: Any) -> int | Unknown | None:  
     if isinstance(client, Unknown):
         return client
     try:
-        depths = await aws.ask(partial(look_at_both, client, url), wall_s=REPLY_S)
+        depths = await sqs.ask(partial(look_at_both, client, url), REPLY_S, aws.TRIES_MAX)
     except CouldNotAsk as error:
         return Unknown(error.why)
-    except client.exceptions.ClientError as error:
-        return Unknown(told(error))
     return depths.dead

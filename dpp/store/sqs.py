@@ -125,16 +125,10 @@ class SqsQueue:
         wall_s: float = REPLY_S,
     ) -> T:
         """Ask on the bridge, once."""
-        from botocore.exceptions import ClientError
-
         try:
-            answer = await self.bridge.run(partial(aws.ask, once, wall_s=wall_s, tries=1))
+            answer = await self.bridge.run(partial(ask, once, wall_s))
         except CouldNotAsk as error:
             raise self._failed(what, error.why, refused=not isinstance(error, Away)) from error
-        except ClientError as error:  # an answer such as "there is no such queue"
-            raise self._failed(what, told(error), refused=True) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # an answer of nonsense
-            raise self._failed(what, f"no answer of SQS: {told(error)}", refused=False) from error
         except StoreUnavailable as error:  # the bridge's own: nothing was asked
             raise HelperUnavailable(str(error)) from error
         self._answered(what)
@@ -164,6 +158,21 @@ class SqsQueue:
             log.warning("sqs unavailable", asked=what, detail=why)
         self._failing[what] = refused, trio.current_time()
         return HelperUnavailable(why)
+
+
+async def ask(once: Callable[[], Coroutine[Any, Any, T]], wall_s: float, tries: int = 1) -> T:
+    """Ask; all that is no answer ends as `CouldNotAsk` here, since nobody may wait for it by then.
+
+    On the loop.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        return await aws.ask(once, wall_s=wall_s, tries=tries)
+    except ClientError as error:  # an answer such as "there is no such queue"
+        raise CouldNotAsk(told(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # an answer of nonsense
+        raise Away(f"no answer of SQS: {told(error)}") from error
 
 
 async def look_at_both(client: Any, url: str) -> Depths:  # noqa: ANN401  # the driver has no types

@@ -60,7 +60,8 @@ async def read_books(
         tenant_ids=[submission.tenant_id for submission in batch],
         idempotency_keys=[submission.idempotency_key for submission in batch],
         key_ids=list({submission.key_id for submission in batch}),
-        queued_max=max((plan.queued_runs or 0 for plan in plans.values()), default=0),
+        plans=list(plans),
+        queued_maxes=[plan.queued_runs or 0 for plan in plans.values()],
         notified_ids=sorted({one.tenant_id for one in batch if one.webhook_url is not None}),
     )
     earlier = {

@@ -1,6 +1,7 @@
 -- Second statement of a submit, with a snapshot after the lock: one row a tenant, with the keys asked for that name a
 -- run already or named one that was pruned, the API keys asked with that are dead, and the allowances of the others.
--- `queued` counts only as far as a plan can ask (:queued_max); endpoints are read where a run names a URL of its own.
+-- `queued` counts only as far as the tenant's own plan asks (:queued_maxes, 0 = it does not): with a hundred thousand
+-- waiting it would be the dearest part. Endpoints are read where a run names a URL of its own.
 with asked as materialized (
   select * from unnest(:tenant_ids::text[], :idempotency_keys::text[]) as a (tenant_id, idempotency_key)
 ),
@@ -43,7 +44,10 @@ endpoint as (
 select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at is not null as frozen,
        (select count(*)
           from (select 1 from live_runs r
-                 where r.tenant_id = t.tenant_id and r.lease_id is null limit :queued_max) as q) as queued,
+                 where r.tenant_id = t.tenant_id and r.lease_id is null
+                 limit coalesce((select p.queued_max
+                                   from unnest(:plans::text[], :queued_maxes::int[]) as p (plan, queued_max)
+                                  where p.plan = t.plan), 0)) as q) as queued,
        earlier.idempotency_keys, earlier.run_ids, earlier.fingerprints,
        pruned.idempotency_keys as pruned_keys, pruned.run_ids as pruned_ids, pruned.fingerprints as pruned_fingerprints,
        allowed.key_ids, allowed.allowance_ids, allowed.spend_limits, allowed.useds, endpoint.urls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -10,16 +11,20 @@ from uuid import UUID
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from dpp.actors.messenger import Messenger
 from dpp.actors.poller import Poller
 from dpp.config import load
 from dpp.faults import HelperUnavailable
 from dpp.messages import RECEIVES_MAX, Depths, decode
+from dpp.store import aws
 from dpp.store.place import SchemaRefused
-from dpp.store.sqs import SqsQueue, open_queue
+from dpp.store.sqs import SqsQueue, open_queue, service_of
 from tests.aws.post import POISON, SOON_S, Post, asks
 from tests.aws.proxy import Fault
+from tests.cli.peers import Asked, Says, peer
+from tests.node_client import LOOK_S
 from tests.store.steps import create, make_tenant, settle
 
 if TYPE_CHECKING:
@@ -119,6 +124,36 @@ async def test_whatever_breaks_every_question_ends_by_an_answer_or_helper_unavai
     assert min(asked.values()) >= 20, asked
     assert set(post.proxy.made) == set(BROKEN)
     await post.queue.probe()
+
+
+async def test_nonsense_that_comes_when_nobody_waits_any_more_is_no_bug(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is was only seen by whoever waited: an hour's storm had one that had gone."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nobody")
+    go_on = threading.Event()
+
+    def late(_: Asked) -> Says:
+        assert go_on.wait(SOON_S)
+        return Says(200, "{}")
+
+    with peer([late]) as one, capture_logs() as lines:
+        url = f"{one.url}/1/runs"
+        opened = await bridge.run(partial(aws.open_client, service_of(url, None, "eu-west-1")))
+        queue = SqsQueue(bridge, opened.client, url)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.depths)
+            while not one.asked:  # noqa: ASYNC110 - another thread notes it
+                await trio.sleep(LOOK_S)
+            nursery.cancel_scope.cancel()
+        go_on.set()
+        while bridge._in_flight:  # noqa: ASYNC110 - nobody waits for it
+            await trio.sleep(LOOK_S)
+        assert lines == []
+        with pytest.raises(HelperUnavailable, match="no answer of SQS"):
+            await queue.depths()
+        await bridge.run(opened.close)
 
 
 async def test_a_refusal_is_believed_for_a_minute_where_nobody_asks_again(

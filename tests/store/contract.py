@@ -475,6 +475,19 @@ class SubmitContract:
         answers = await submit(store, submission(), submission())
         assert [type(answer) for answer in answers] == [Created, QueueFull]
 
+    async def test_each_queue_is_as_long_as_its_own_tenants_plan_says(self, world: World) -> None:
+        store = world.store
+        for name, plan in (("a", "short"), ("b", "unlimited"), ("c", "short")):
+            await make_tenant(store, name, plan=plan)
+            await submit(store, submission(name), submission(name))
+
+        batch = [submission(name) for name in ("c", "b", "a", "b")]
+
+        assert [type(one) for one in await submit(store, *batch)] == [
+            *(QueueFull, Created),
+            *(QueueFull, Created),
+        ]
+
 
 class BusyContract:
     """A budget row that somebody else holds costs its own tenant's items, and nobody else's."""
