@@ -283,6 +283,17 @@ async def test_wal_that_nobody_took_is_dropped_and_said_and_the_next_backup_mend
     assert [path.name for path in system.glob("*.1")] == []  # nobody needs it any more
 
 
+async def all_received(books: Books) -> None:
+    """Wait until the receiver has synced all that is committed: a moment later than the client."""
+    at = await books.value("select pg_current_wal_flush_lsn()")
+    synced = "select coalesce(max(flush_lsn - '0/0') >= $1, false) from pg_stat_replication"
+
+    async def there() -> bool:
+        return bool(await books.value(synced, at))
+
+    await until(there)
+
+
 async def test_a_restored_node_is_received_as_a_new_timeline_and_both_can_be_had(
     fresh_node: StartNode, books_of: Callable[[NodeProcess], Books], tmp_path: Path
 ) -> None:
@@ -293,13 +304,16 @@ async def test_a_restored_node_is_received_as_a_new_timeline_and_both_can_be_had
         backup = (await asked("backup", str(into), data_dir=node.data_dir))[1]["path"]
         moment = await books_of(node).value("select clock_timestamp()")
         node.tenant("second", "1.00")
+        await all_received(books_of(node))
         await trio.to_thread.run_sync(destroy, node)
     with node_process() as other:
-        await asked("restore", backup, "--to", moment.isoformat(), data_dir=other.data_dir)
+        to = ("--to", moment.isoformat())
+        assert (await asked("restore", backup, *to, data_dir=other.data_dir))[0] == 0
         await trio.to_thread.run_sync(other.start)
         with receiving(other, into) as receiver:
             told = await receiver.said("receiving wal")
             other.tenant("third", "1.00")
+            await all_received(books_of(other))
             await trio.to_thread.run_sync(destroy, other)
 
     async def tenants(*words: str) -> tuple[int, set[str]]:
