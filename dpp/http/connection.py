@@ -159,6 +159,8 @@ class Connection:
                 raise  # half an answer cannot be taken back: the peer sees it cut
             http_connection_faults_total.inc()
             log.exception("an app failed", method=head.method)
+        if self._inbox.held:  # else a peer that asks fast enough would hold up all others
+            await trio.lowlevel.checkpoint()
         self._exchange = None
         return exchange
 
@@ -175,9 +177,7 @@ class Connection:
     async def _next_head(self) -> Head | Violation | None:
         """Wait for a request; None = there will be none."""
         inbox, self._phase, self._empty_lines = self._inbox, Phase.IDLE, 0
-        if inbox.held:  # else a peer that asks fast enough would hold up all others
-            await trio.lowlevel.checkpoint()
-        else:
+        if not inbox.held:
             if self._draining and not self._fresh:
                 return None
             now = trio.current_time()

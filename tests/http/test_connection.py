@@ -100,6 +100,36 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     assert bodies == [f"POST /{n} ".encode() + b"x" * n for n in range(1000)]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_asks_and_takes_at_once_holds_up_nobody(*, streamed: bool) -> None:
+    """Neither pipelined requests nor pieces of a stream may go on without a turn for others."""
+    turns, seen = 0, []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        pieces = 20 if streamed else 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for n in range(1, pieces + 1):
+            seen.append(turns)
+            await send({"type": "http.response.body", "body": b"x", "more_body": n < pieces})
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    asked = get() * (1 if streamed else 20)
+    async with listening(app) as server, server.connect() as wire, trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await wire.send(asked)
+        for _ in range(1 if streamed else 20):
+            await wire.reply()
+        nursery.cancel_scope.cancel()
+
+    assert len(seen) == 20
+    assert len(set(seen)) >= 10  # within a turn the loop runs its tasks in any order
+
+
 async def test_request_split_at_every_byte_is_read() -> None:
     async with listening(echo) as server, server.connect() as wire:
         for byte in request("POST", "/split", body=b"body"):
