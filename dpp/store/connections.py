@@ -11,6 +11,7 @@ the bridge's thread touches any of this.
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from math import inf
 from typing import Any, Literal
 
 import asyncpg
@@ -47,10 +48,14 @@ WARM_UP_BEGIN, WARM_UP_END = "begin", "rollback"
 
 
 class Connection(asyncpg.Connection):
-    """A connection that remembers whether the server warned, and which primary it was made to."""
+    """A connection that remembers whether the server warned, and which primary it was made to.
+
+    And since when its plans are kept, by the loop's clock.
+    """
 
     warned = False
     failovers = 0
+    planned_at = -inf
 
 
 @frozen

@@ -19,7 +19,7 @@ from dpp.settlement import End, EndedRun, Ending, LiveRun, Rows, Settlement
 from dpp.store import findings, reads
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
-from dpp.store.transactions import transaction
+from dpp.store.transactions import begin_for, transaction
 
 
 async def end_runs(
@@ -31,7 +31,7 @@ async def end_runs(
     """
     tenant_ids = sorted({end.tenant_id for end in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    async with transaction(connection, "settle"):
+    async with transaction(connection, "settle", begin_for(connection, len(batch))):
         budgets = {
             row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
         }

@@ -19,7 +19,7 @@ from dpp.plans import WINDOW_S, Plans
 from dpp.spending import Allowance, Spending
 from dpp.store.connections import Connection
 from dpp.store.queries import Row, queries
-from dpp.store.transactions import transaction
+from dpp.store.transactions import begin_for, transaction
 
 
 async def submit_runs(
@@ -36,7 +36,7 @@ async def submit_runs(
     """
     tenant_ids = sorted({submission.tenant_id for submission in batch})
     lock = queries.lock_budgets if wait else queries.lock_budgets_free
-    async with transaction(connection, "submit"):
+    async with transaction(connection, "submit", begin_for(connection, len(batch))):
         budgets = {
             row["tenant_id"]: row for row in await lock.fetch(connection, tenant_ids=tenant_ids)
         }
@@ -73,7 +73,7 @@ async def read_books(
     return Books(
         accounts={row["tenant_id"]: account(row, budgets[row["tenant_id"]]) for row in rows},
         earlier=earlier,
-        dead_keys=frozenset(key_id for row in rows for key_id in row["dead_keys"]),
+        dead_keys=frozenset(key_id for row in rows for key_id in row["dead_keys"] or ()),
         now=rows[0]["now"],
         allowances={
             key_id: Allowance(allowance_id, Micros(limit), Micros(used))

@@ -23,14 +23,15 @@ pruned as (
     join spent_keys k on k.tenant_id = a.tenant_id and k.idempotency_key = a.idempotency_key
    group by a.tenant_id
 ),
-allowed as (
+asking as (
   select k.tenant_id,
-         array_agg(k.key_id) as key_ids,
-         array_agg(w.allowance_id) as allowance_ids,
-         array_agg(w.spend_limit) as spend_limits,
-         array_agg(w.used) as useds
+         array_agg(k.key_id) filter (where k.revoked_at is not null or k.expires_at <= dpp.now()) as dead_keys,
+         array_agg(k.key_id) filter (where w.allowance_id is not null) as key_ids,
+         array_agg(w.allowance_id) filter (where w.allowance_id is not null) as allowance_ids,
+         array_agg(w.spend_limit) filter (where w.allowance_id is not null) as spend_limits,
+         array_agg(w.used) filter (where w.allowance_id is not null) as useds
     from api_keys k
-    join allowances w on w.allowance_id = k.allowance_id
+    left join allowances w on w.allowance_id = k.allowance_id
    where k.key_id = any(:key_ids::text[])
    group by k.tenant_id
 ),
@@ -50,16 +51,13 @@ select t.tenant_id, t.plan, t.suspended_at is not null as suspended, t.frozen_at
                                   where p.plan = t.plan), 0)) as q) as queued,
        earlier.idempotency_keys, earlier.run_ids, earlier.fingerprints,
        pruned.idempotency_keys as pruned_keys, pruned.run_ids as pruned_ids, pruned.fingerprints as pruned_fingerprints,
-       allowed.key_ids, allowed.allowance_ids, allowed.spend_limits, allowed.useds, endpoint.urls,
-       array(select k.key_id from api_keys k
-              where k.key_id = any(:key_ids::text[]) and k.tenant_id = t.tenant_id
-                and (k.revoked_at is not null or k.expires_at <= dpp.now())) as dead_keys,
+       asking.dead_keys, asking.key_ids, asking.allowance_ids, asking.spend_limits, asking.useds, endpoint.urls,
        (select mode from mode_in_force) as mode, (select left_s from mode_in_force) as mode_left_s,
        dpp.now() as now
   from tenants t
   left join earlier on earlier.tenant_id = t.tenant_id
   left join pruned on pruned.tenant_id = t.tenant_id
-  left join allowed on allowed.tenant_id = t.tenant_id
+  left join asking on asking.tenant_id = t.tenant_id
   left join endpoint on endpoint.tenant_id = t.tenant_id
  where t.tenant_id = any(:tenant_ids::text[])
  order by t.tenant_id

@@ -50,14 +50,17 @@ BIG = {
 
 # Run n is of tenant n % 20. Ids rise with n. The last are live: queued, then working. The queues of
 # the second ten tenants are not due yet, nor what is pending for the second twenty endpoints.
-FILL = f"""
+STILL = """
 set search_path = dpp;
-set session_replication_role = replica;
 alter table submissions set (autovacuum_enabled = false);
 alter table endings set (autovacuum_enabled = false);
 alter table live_runs set (autovacuum_enabled = false);
 alter table webhook_deliveries set (autovacuum_enabled = false);
 analyze;
+"""
+ROWS = f"""
+set search_path = dpp;
+set session_replication_role = replica;
 create function run(n bigint) returns uuid immutable language sql
   return ('0199c82c-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid;
 create function tenant(n bigint) returns text immutable language sql
@@ -113,6 +116,8 @@ insert into webhook_deliveries
          now() + interval '1 hour' * (n % 40 / 20)
     from generate_series({DELIVERED}, {DELIVERED + PENDING - 1}) n;
 """  # noqa: S608  # constants of this file
+
+FILL = STILL + ROWS
 
 # Statistics that say that nothing is queued or pending: taken while all was at work and told.
 STATES = ("empty", "full", "busy")

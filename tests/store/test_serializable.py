@@ -51,6 +51,10 @@ def serializable(monkeypatch: pytest.MonkeyPatch) -> None:
     name, begin = begun.__defaults__
     assert begin == transactions.BEGIN != SERIALIZABLE
     monkeypatch.setattr(begun, "__defaults__", (name, SERIALIZABLE))
+    for one in ("BEGIN", "BEGIN_KEPT", "BEGIN_AFRESH"):
+        there = getattr(transactions, one)
+        assert "read committed" in there
+        monkeypatch.setattr(transactions, one, there.replace("read committed", "serializable"))
 
 
 async def test_transactions_are_serializable_here(sessions: Sessions) -> None:
