@@ -9,6 +9,10 @@ class StoreUnavailable(Exception):  # the name says what is the case, and users 
     """Nothing was committed, or it is unknown: ask again under the same identity."""
 
 
+class Unanswered(StoreUnavailable):
+    """The asker waited as long as anyone may; what was asked goes on, and may be done yet."""
+
+
 class ClaimUnknown(StoreUnavailable):
     """The COMMIT of a claim got no answer: ask `claimed_under` before anything else is claimed."""
 

@@ -558,7 +558,10 @@ class Intake(Protocol):
     """The intake's mailboxes as a handler sees them."""
 
     async def submit(self, submission: Submission) -> Admission:
-        """Wait for the admission; raises `StoreUnavailable` where the mailbox is full."""
+        """Wait for the admission; raises `StoreUnavailable` where the mailbox is full.
+
+        `Unanswered` is one: the time that a client waits is up.
+        """
         ...
 
     async def submit_batch(

@@ -7,13 +7,15 @@ that bug; nothing was written for it, and its neighbours are admitted.
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from uuid import UUID
 
 import trio
 
+from dpp.actors.hourglass import Hourglass
 from dpp.actors.lane import Lane
 from dpp.actors.lanes import Lanes
-from dpp.actors.mailbox import Call, Mailbox
+from dpp.actors.mailbox import Call, Mailbox, Waiter
 from dpp.admission import Admission, Busy, Created, Exists, Submission
 from dpp.faults import StoreUnavailable
 from dpp.logs import are_written, get_logger
@@ -30,13 +32,19 @@ def carried(submission: Submission) -> int:
 class IntakeDesk(Lanes[Submission, Admission]):
     """Where HTTP hands submissions in; implements `dpp.ports.Intake`."""
 
-    def __init__(self, lanes: int, capacity: int) -> None:
-        """`capacity`: of each lane, in submissions."""
+    def __init__(self, lanes: int, capacity: int, wait_s: float = inf) -> None:
+        """`capacity`: of each lane, in submissions; `wait_s`: how long one submission waits."""
         super().__init__(lanes, capacity, carried)
+        self.hourglass = Hourglass(wait_s)
 
     async def submit(self, submission: Submission) -> Admission:
-        """Wait for the admission; `StoreUnavailable` if full, closed or dropped: safe to retry."""
-        return await self.of(submission.tenant_id).ask_nowait(submission)
+        """Wait for the admission; `StoreUnavailable` if full, closed or dropped: safe to retry.
+
+        `Unanswered` is one: the time was up, and the submission may be admitted yet.
+        """
+        waiter = Waiter(1)
+        self.hourglass.turn(waiter)
+        return await self.of(submission.tenant_id).ask_nowait(submission, waiter)
 
     async def submit_batch(
         self, batch: Sequence[Submission]

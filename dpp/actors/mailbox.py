@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
+import outcome
 import trio
 from trio.lowlevel import Abort, ParkingLot
 
 from dpp.actors.batches import Refusals
-from dpp.faults import StoreUnavailable
+from dpp.faults import StoreUnavailable, Unanswered
 
 # Turns of the loop without a call after which nobody is about to ask: a request that was read takes
 # two or three to come here. A turn of an idle loop costs some 20 us.
@@ -43,6 +44,12 @@ class Waiter:
         self.left -= 1
         if self.left == 0 and self._task is not None:
             trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    def end(self) -> None:
+        """Raise `Unanswered` in the task, if it waits; the calls stay where they are."""
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, outcome.Error(Unanswered("not answered in time")))
             self._task = None
 
     async def wait(self) -> None:
@@ -128,9 +135,12 @@ class Mailbox(Generic[Request, Answer]):
             await self._askers.park()
         return await self.ask_nowait(request)
 
-    async def ask_nowait(self, request: Request) -> Answer:
-        """Wait for the answer, not for a place: `StoreUnavailable` if full, closed or dropped."""
-        waiter = Waiter(1)
+    async def ask_nowait(self, request: Request, waiter: Waiter | None = None) -> Answer:
+        """Wait for the answer, not for a place: `StoreUnavailable` if full, closed or dropped.
+
+        `waiter`: one for a single call, for who ends waits; raises `Unanswered` then.
+        """
+        waiter = Waiter(1) if waiter is None else waiter
         call: Call[Request, Answer] = Call(request, waiter)
         self.put([call])
         await waiter.wait()

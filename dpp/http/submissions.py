@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 
 from dpp.admission import Admission, Created, Exists, Submission, Window
+from dpp.faults import Unanswered
 from dpp.http.answers import NO_STORE, Answer, header
 from dpp.http.envelopes import read_key, receive
 from dpp.http.limits import SUBMIT, window_headers
@@ -55,10 +56,11 @@ async def submit_run(services: Services, request: Request) -> Answer | Problem:
     submission = await receive(services, request, key, body)
     if isinstance(submission, Problem):
         return submission
-    admitted: Admitted | Problem = DROPPED
-    with trio.move_on_after(SUBMIT_WAIT_S):
+    try:
         admission = await services.intake.submit(submission)
-        admitted = await _admitted(services, submission, admission)
+    except Unanswered:
+        return DROPPED
+    admitted = await _admitted(services, submission, admission)
     if isinstance(admitted, Problem):
         return admitted
     _log(request, admitted)
@@ -111,7 +113,9 @@ async def _admitted(
         return Admitted(run, replayed=False, window=admission.window)
     if not isinstance(admission, Exists):
         return problem_of(admission)
-    there = await services.reads.get_run(submission.tenant_id, admission.run_id)
+    there = None
+    with trio.move_on_after(SUBMIT_WAIT_S):
+        there = await services.reads.get_run(submission.tenant_id, admission.run_id)
     if there is None:
         return DROPPED
     return Admitted(there, replayed=there.run_id != submission.run_id)

@@ -31,6 +31,7 @@ from dpp.egress import Rules
 from dpp.http.auth import Authenticator
 from dpp.http.readiness import Readiness
 from dpp.http.shedding import Shedding
+from dpp.http.submissions import SUBMIT_WAIT_S
 from dpp.live import Live, Pace
 from dpp.logs import get_logger
 from dpp.neighbours import Offer
@@ -155,7 +156,7 @@ class House:
         attempts = Attempts(rounds.freed)
         outgoing, uses = egress_rules(config, sockets), Uses()
         standing = Standing(str(held.node_id), attempts, offer)
-        submissions = IntakeDesk(INTAKE_LANES, SUBMISSIONS_MAX)
+        submissions = IntakeDesk(INTAKE_LANES, SUBMISSIONS_MAX, SUBMIT_WAIT_S)
         reconciling = Live(reconciling_pace(config))
         return cls(
             running=Live(config),

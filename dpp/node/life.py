@@ -228,6 +228,7 @@ async def run_actors(
         upkeep.start_soon(keep, "collector", partial(collector, store, house.blobs.blobs))
         upkeep.start_soon(keep, "auditor", partial(audit, house))
         upkeep.start_soon(keep, "keyring", partial(keyring, store, house.uses))
+        upkeep.start_soon(keep, "hourglass", house.submissions.hourglass.run)
         upkeep.start_soon(keep, "pruner", partial(pruner, store))
         upkeep.start_soon(keep, "courier", house.courier.run)
         upkeep.start_soon(keep, "gauges", asked(house, bridge).run)

@@ -11,14 +11,19 @@ import pytest
 import trio
 from attrs import evolve
 
-from dpp.http import runs, submissions
+from dpp.actors.hourglass import Hourglass
+from dpp.actors.intake import IntakeDesk
+from dpp.http import runs
 from dpp.ids import uuid7
 from dpp.money import Micros
 from dpp.settlement import Completed
 from tests.http.test_wire import BAD_MONEY
+from tests.store.sessions import holding, open_sessions
 from tests.store.steps import claim, end_one, take_lease
 
 if TYPE_CHECKING:
+    from dpp.store.bridge import Bridge
+    from tests.conftest import Database
     from tests.http.conftest import Api
 
 RUN_MEMBERS = {
@@ -524,18 +529,25 @@ async def test_cursor_of_another_tenant_is_refused(api: Api) -> None:
 
 
 async def test_unanswered_submit_is_503_and_safe_to_retry(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    api: Api, bridge: Bridge, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = await api.tenant()
-    await api.ask("GET", "/v1/budget", key)
-    monkeypatch.setattr(submissions, "SUBMIT_WAIT_S", 0)
+    key, intake = await api.tenant(), api.services.intake
+    assert isinstance(intake, IntakeDesk)
+    monkeypatch.setattr(intake, "hourglass", Hourglass(0.05))
 
-    lost = await api.submit(key, idempotency_key="k")
-    monkeypatch.undo()
+    async with (
+        open_sessions(bridge, database) as sessions,
+        holding(sessions, "select from dpp.budgets for update"),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(intake.hourglass.run)
+        lost = await api.submit(key, idempotency_key="k")
+        nursery.cancel_scope.cancel()
     again = await api.submit(key, idempotency_key="k")
     budget = (await api.ask("GET", "/v1/budget", key)).json()
 
     assert (lost.status_code, problem(lost)) == (503, "temporary-reduced-capacity")
+    assert "with the same key" in lost.json()["detail"]
     assert int(lost.headers["retry-after"]) == lost.json()["retry_after_s"] >= 1
     assert again.status_code == 201
     assert budget["held_usd"] == "0.01"
