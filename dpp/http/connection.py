@@ -181,12 +181,10 @@ class Connection:
             if self._draining and not self._fresh:
                 return None
             now = trio.current_time()
-            if self._draining:
-                wait_s = FIRST_S
+            if self._fresh:
+                self._work.deadline = now + (FIRST_S if self._draining else self._patience.head_s)
             else:
-                wait_s = self._patience.head_s if self._fresh else self._patience.idle_s
-            self._work.deadline = now + wait_s
-            self.idle_since = None if self._fresh or self._draining else now
+                self.idle_since = now  # whoever let it in closes it when that is too long
             await inbox.more()
             self.idle_since = None
         self._phase, self._fresh = Phase.HEAD, False
@@ -198,7 +196,8 @@ class Connection:
             if not await inbox.more():
                 return CUT if inbox.held and inbox.peer is Peer.ENDED else None
             head = self._take_head(searched)
-        self._work.deadline = inf
+        if self._work.deadline != inf:  # to move it is dear, to look is not
+            self._work.deadline = inf
         return head
 
     def _take_head(self, searched: int) -> Head | Violation | None:
@@ -234,8 +233,8 @@ class Connection:
 class Served(Protocol):
     """A connection that can be served to its end.
 
-    `idle_since`: when its last request was over, while it waits for another one; None = it has
-    work, has had none yet, or ends.
+    `idle_since`: when its last request was over, while it waits for another one, which whoever let
+    it in bounds; None = it has work, has had none yet, or ends.
     """
 
     idle_since: float | None

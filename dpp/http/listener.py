@@ -190,6 +190,20 @@ class Reception:
         await trio.lowlevel.checkpoint()
         return True
 
+    async def close_idle(self) -> None:
+        """Close who idles for `idle_s`, for ever; so no connection sets a timer for each request.
+
+        What begins to idle meanwhile is due after what is slept for.
+        """
+        while True:
+            now, idle_s = trio.current_time(), self._patience.idle_s
+            since = [(one.idle_since, one) for one in self._open if one.idle_since is not None]
+            for idle_since, one in since:
+                if idle_since + idle_s <= now:
+                    one.drain()
+            left = [idle_since for idle_since, _ in since if idle_since + idle_s > now]
+            await trio.sleep_until(min(left, default=now) + idle_s)
+
     def drain(self) -> None:
         """Close what is idle, let what is being answered end."""
         self._draining = True
@@ -248,8 +262,10 @@ async def serve(
     addresses = [sock.getsockname()[:2] for sock in sockets]
     with trio.CancelScope() as accepting:
         handlers.start_soon(_stop, draining, accepting, reception)
-        task_status.started(addresses)
-        await trio.serve_listeners(reception.receive, listeners, handler_nursery=handlers)
+        async with trio.open_nursery() as tending:
+            tending.start_soon(reception.close_idle)
+            task_status.started(addresses)
+            await trio.serve_listeners(reception.receive, listeners, handler_nursery=handlers)
 
 
 async def _stop(draining: trio.Event, accepting: trio.CancelScope, reception: Reception) -> None:

@@ -132,11 +132,13 @@ class WorkerConnection(Guarded):
             self._wait_idle() if event.idle else self._work_on()
 
     def _wait_idle(self) -> None:
-        """Bound the wait for a request, a short time for the first one."""
+        """Bound the wait for the first request, and a drain's; who let us in bounds the others."""
         now = trio.current_time()
-        wait_s = self._patience.head_s if self._fresh else self._patience.idle_s
-        self._idle.deadline = now + wait_s
-        self.idle_since = None if self._fresh or self._draining else now
+        if self._fresh or self._draining:
+            wait_s = self._patience.head_s if self._fresh else self._patience.idle_s
+            self.idle_since, self._idle.deadline = None, now + wait_s
+        else:
+            self.idle_since = now
 
     def _work_on(self) -> None:
         """Note that a request has come."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from dpp.http import listener
+from dpp.http.exchange import Patience
+from tests.http.server import refuse
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
 HOST = "127.0.0.1"
 
@@ -80,3 +87,50 @@ def test_a_host_that_is_none_is_an_address_that_is_not_there() -> None:
         listener.bind("nobody.invalid", 80)
 
     assert refused.value.errno == errno.EADDRNOTAVAIL
+
+
+class Idler:
+    """A connection that asks at given times, and idles from then on until it is drained."""
+
+    def __init__(self, asks: list[float]) -> None:
+        self._asks = asks
+        self._drained = trio.Event()
+        self.idle_since: float | None = None
+        self.over_at = 0.0
+
+    async def run(self) -> None:
+        for at in self._asks:
+            await trio.sleep_until(at)
+            self.idle_since = at
+        await self._drained.wait()
+        self.over_at = trio.current_time()
+
+    def drain(self) -> None:
+        self._drained.set()
+
+
+async def test_who_idles_for_too_long_is_closed_when_its_own_time_is_up(
+    autojump_clock: MockClock,
+) -> None:
+    now = trio.current_time()
+    idlers = [Idler([now + at for at in asks]) for asks in ([3.0], [1.0, 9.0, 17.0], [8.0], [40.0])]
+    coming = iter(idlers)
+
+    def make(*_: Any, **__: Any) -> Idler:
+        return next(coming)
+
+    reception = listener.Reception(
+        no_app, refuse, connections_max=10, patience=Patience(idle_s=10.0), make=make
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reception.close_idle)
+        async with trio.open_nursery() as connections:
+            for _ in idlers:
+                connections.start_soon(reception.receive, object())
+        nursery.cancel_scope.cancel()
+
+    assert [one.over_at - now for one in idlers] == pytest.approx([13.0, 27.0, 18.0, 50.0])
+
+
+async def no_app(*_: object) -> None:
+    raise AssertionError
