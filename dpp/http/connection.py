@@ -104,7 +104,7 @@ class Connection:
         elif self._phase is Phase.IDLE:
             if self._fresh:
                 self._work.deadline = min(self._work.deadline, trio.current_time() + FIRST_S)
-            else:
+            elif not self._inbox.held:  # else a request has just come: it is answered
                 self._work.cancel(reason="drain")
 
     async def run(self) -> None:

@@ -22,7 +22,7 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 
@@ -194,3 +194,5 @@ class Http2(H2Protocol):
             await self._window_updated(stream_id)  # which takes it from hypercorn's own lists
             with suppress(ProtocolError):
                 await self._flush()
+        if not self.closed and not self.streams:  # hypercorn does not say so of one that was reset
+            await self.send(Updated(idle=True))

@@ -56,11 +56,12 @@ async def submit_run(services: Services, request: Request) -> Answer | Problem:
     submission = await receive(services, request, key, body)
     if isinstance(submission, Problem):
         return submission
+    until = trio.current_time() + SUBMIT_WAIT_S
     try:
         admission = await services.intake.submit(submission)
     except Unanswered:
         return DROPPED
-    admitted = await _admitted(services, submission, admission)
+    admitted = await _admitted(services, submission, admission, until)
     if isinstance(admitted, Problem):
         return admitted
     _log(request, admitted)
@@ -105,16 +106,19 @@ def created_run(submission: Submission, created: Created) -> Run:
 
 
 async def _admitted(
-    services: Services, submission: Submission, admission: Admission
+    services: Services, submission: Submission, admission: Admission, until: float
 ) -> Admitted | Problem:
-    """Return what became of it. A replay is answered as the first time, with the run as it is."""
+    """Return what became of it. A replay is answered as the first time, with the run as it is.
+
+    That is asked for `until` then; nobody waits longer than for the admission alone.
+    """
     if isinstance(admission, Created):
         run = created_run(submission, admission)
         return Admitted(run, replayed=False, window=admission.window)
     if not isinstance(admission, Exists):
         return problem_of(admission)
     there = None
-    with trio.move_on_after(SUBMIT_WAIT_S):
+    with trio.move_on_at(until):
         there = await services.reads.get_run(submission.tenant_id, admission.run_id)
     if there is None:
         return DROPPED

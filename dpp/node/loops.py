@@ -46,7 +46,7 @@ LOOPS = (
 )
 ACTORS = (
     *("intake", "settler", "claimer", "herald", "hearsay", "messenger", "poller", "depths"),
-    "reloader",
+    *("reloader", "hourglass"),
     *LOOPS,
 )
 # Of a loop beyond its own pause without a turn, before it counts as hanging. What a turn asks is

@@ -50,12 +50,15 @@ WARM_UP_BEGIN, WARM_UP_END = "begin", "rollback"
 class Connection(asyncpg.Connection):
     """A connection that remembers whether the server warned, and which primary it was made to.
 
-    And since when its plans are kept, by the loop's clock.
+    And whether it may keep plans, since when it does, and when it last had a small batch, by the
+    loop's clock.
     """
 
     warned = False
     failovers = 0
+    keeps_plans = True
     planned_at = -inf
+    small_at = -inf
 
 
 @frozen
@@ -90,6 +93,7 @@ async def connect(address: Address) -> Connection:
         timeout=CONNECT_S,
     )
     connection.add_log_listener(note_warning)
+    connection.keeps_plans = address.pooler is not Pooler.TRANSACTION  # there is nothing to keep
     # A server may take the login and then say nothing: the driver's limit is over by then.
     alarm = asyncio.get_running_loop().call_later(CONNECT_S, connection.terminate)
     try:

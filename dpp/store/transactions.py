@@ -22,8 +22,9 @@ from dpp.store.sqlstates import Fault, classify_commit
 # One flight. Custom plans: a plan made while a table was small would be kept while it grows a
 # thousandfold.
 BEGIN = "begin isolation level read committed; set local plan_cache_mode = force_custom_plan"
-# To plan a small batch costs as much as to run it: 1.5 of 5.6 ms for 31 submits. So its plans are
-# kept, but for a second: one made while a table was empty reads the whole of it once it is full.
+# To plan a small batch costs as much as to run it: 1.5 of 5.6 ms for 31 submits. So a connection
+# that has many keeps their plans, but for a second: one made while a table was empty reads all of
+# it once it is full.
 BEGIN_KEPT = "begin isolation level read committed; set local plan_cache_mode = force_generic_plan"
 BEGIN_AFRESH = f"{BEGIN_KEPT}; discard plans"
 # What comes in a second is read whole in some ms; to plan once a second costs a 400th of it.
@@ -64,6 +65,8 @@ async def transaction(
     at = partial(reach, connection, name) if name else nowhere
     at("begin")
     await connection.execute(begin)
+    if begin == BEGIN_AFRESH:  # said once it is so: no older plan may pass for one of now
+        connection.planned_at = asyncio.get_running_loop().time()
     try:
         yield
         at("before_commit")
@@ -75,14 +78,17 @@ async def transaction(
 
 
 def begin_for(connection: Connection, items: int) -> str:
-    """Return how a transaction for so many items begins on this connection, now."""
-    if items > KEPT_MAX:
+    """Return how a transaction for so many items begins on this connection, now.
+
+    One that comes alone plans for itself, which costs less than to plan all anew.
+    """
+    if items > KEPT_MAX or not connection.keeps_plans:
         return BEGIN
     now = asyncio.get_running_loop().time()
+    is_busy, connection.small_at = now < connection.small_at + KEEP_S, now
     if now < connection.planned_at + KEEP_S:
         return BEGIN_KEPT
-    connection.planned_at = now
-    return BEGIN_AFRESH
+    return BEGIN_AFRESH if is_busy else BEGIN
 
 
 def reach(connection: Connection, name: str, moment: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tracemalloc
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -590,6 +590,28 @@ async def test_drain_closes_idle_connections_and_lets_work_end() -> None:
             assert await busy.ended()
         with pytest.raises(OSError, match=r"refused|connect"):
             await trio.open_tcp_stream(*server.address)
+
+
+async def test_a_request_that_was_read_when_the_drain_came_is_answered() -> None:
+    made: list[Connection] = []
+
+    def make(*parts: Any, **more: Any) -> Connection:
+        made.append(Connection(*parts, **more))
+        return made[-1]
+
+    async with listening(echo, make=make) as server:
+        for _ in range(50):  # in about half of them the drain comes before the connection's turn
+            async with server.connect() as wire:
+                await wire.ask(get())
+                while (idle_since := made[-1].idle_since) is None:  # noqa: ASYNC110
+                    await trio.lowlevel.checkpoint()
+                await wire.send(get("/late"))
+                while made[-1].idle_since == idle_since and not made[-1]._inbox.held:
+                    await trio.lowlevel.checkpoint()
+                made[-1].drain()
+
+                assert (await wire.reply()).body == b"GET /late "
+                assert await wire.ended()
 
 
 async def test_a_connection_that_was_just_made_may_bring_its_request_into_the_drain() -> None:

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from dpp.actors.hourglass import Hourglass
 from dpp.actors.intake import IntakeDesk
-from dpp.http import runs
+from dpp.http import runs, submissions
 from dpp.ids import uuid7
 from dpp.money import Micros
 from dpp.settlement import Completed
@@ -551,6 +551,23 @@ async def test_unanswered_submit_is_503_and_safe_to_retry(
     assert int(lost.headers["retry-after"]) == lost.json()["retry_after_s"] >= 1
     assert again.status_code == 201
     assert budget["held_usd"] == "0.01"
+
+
+async def test_a_replay_whose_run_is_not_read_in_time_is_503_and_safe_to_retry(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await api.tenant()
+    first = await api.submit(key, idempotency_key="k")
+    monkeypatch.setattr(submissions, "SUBMIT_WAIT_S", 0)
+
+    late = await api.submit(key, idempotency_key="k")
+    monkeypatch.undo()
+    again = await api.submit(key, idempotency_key="k")
+
+    assert (late.status_code, problem(late)) == (503, "temporary-reduced-capacity")
+    assert "with the same key" in late.json()["detail"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json()["run_id"] == first.json()["run_id"]
 
 
 async def test_draining_node_takes_no_submission(api: Api) -> None:

@@ -828,6 +828,20 @@ async def test_idle_tls_connections_and_slow_handshakes_are_let_go(
             assert await frames.until(h2.events.ConnectionTerminated) is not None
 
 
+async def test_an_http2_connection_whose_last_stream_was_reset_idles(
+    certificate: Certificate,
+) -> None:
+    async with (
+        secured(certificate, patience=evolve(PATIENT, idle_s=0.1)) as server,
+        speaking(server, certificate) as frames,
+    ):
+        assert await frames.status(await frames.ask()) == 200
+        frames.h2.reset_stream(await frames.ask(path=b"/wait"), ErrorCodes.CANCEL)
+        await frames.flush()
+
+        assert await frames.until(h2.events.ConnectionTerminated) is not None
+
+
 async def wire_answer(stream: trio.SocketStream, data: bytes) -> bytes:
     """Send, and return all that comes back."""
     await stream.send_all(data)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
-from math import inf
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from dpp.store import roles
@@ -23,6 +23,7 @@ from dpp.store.transactions import (
     KEEP_S,
     KEPT_MAX,
     begin_for,
+    transaction,
 )
 from tests.conftest import TEMPLATE, Database
 from tests.store.conftest import execute
@@ -208,14 +209,51 @@ async def test_plans_are_kept_for_a_second_and_by_small_batches_alone(
     sessions: Sessions,
 ) -> None:
     async def begins(connection: Connection) -> list[str]:
-        connection.planned_at = -inf
-        said = [begin_for(connection, items) for items in (1, 1, KEPT_MAX, KEPT_MAX + 1)]
+        async def begin(items: int) -> str:
+            chosen = begin_for(connection, items)
+            async with transaction(connection, begin=chosen):
+                return chosen
+
+        said = [await begin(items) for items in (1, 1, KEPT_MAX, KEPT_MAX + 1, 1)]
         connection.planned_at -= KEEP_S
-        return [*said, begin_for(connection, 1), begin_for(connection, 1)]
+        said += [await begin(1), await begin(1)]
+        connection.planned_at -= KEEP_S
+        connection.small_at -= KEEP_S
+        return [*said, await begin(1)]
 
     said = await (await sessions.open()).run(begins)
 
-    assert said == [BEGIN_AFRESH, BEGIN_KEPT, BEGIN_KEPT, BEGIN, BEGIN_AFRESH, BEGIN_KEPT]
+    alone, busy = [BEGIN, BEGIN_AFRESH, BEGIN_KEPT, BEGIN, BEGIN_KEPT], [BEGIN_AFRESH, BEGIN_KEPT]
+    assert said == [*alone, *busy, BEGIN]
+
+
+async def test_a_plan_counts_as_made_once_the_server_has_forgotten_the_old_one(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begins(connection: Connection) -> str:
+        begin_for(connection, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "execute", lost)
+            with pytest.raises(asyncpg.InterfaceError):
+                async with transaction(connection, begin=begin_for(connection, 1)):
+                    pass
+        return begin_for(connection, 1)
+
+    assert await (await sessions.open()).run(begins) == BEGIN_AFRESH
+
+
+async def lost(_: str) -> str:
+    raise asyncpg.InterfaceError("the connection is lost")
+
+
+async def test_behind_a_pooler_that_lends_by_transaction_no_plan_is_kept(
+    sessions: Sessions,
+) -> None:
+    async def begins(connection: Connection) -> set[str]:
+        connection.keeps_plans = False
+        return {begin_for(connection, 1) for _ in range(3)}
+
+    assert await (await sessions.open()).run(begins) == {BEGIN}
 
 
 async def explained(

@@ -110,8 +110,8 @@ BUGS = (
         (
             Change(
                 "sql/queries/read_books.sql",
-                "and (k.revoked_at is not null or k.expires_at <= dpp.now())",
-                "and k.expires_at <= dpp.now()",
+                "filter (where k.revoked_at is not null or k.expires_at <= dpp.now())",
+                "filter (where k.expires_at <= dpp.now())",
             ),
         ),
         (CONTRACT + "test_a_key_that_was_revoked_meanwhile_is_dead",),

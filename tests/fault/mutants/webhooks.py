@@ -12,7 +12,7 @@ TOLD = (
     " where d.run_id = any($1)"
 )
 """
-SETTLE = '    async with transaction(connection, "settle"):\n'
+SETTLE = '    async with transaction(connection, "settle", begin_for(connection, len(batch))):\n'
 COUNTED = "    assert counts is not None\n"
 
 BUGS = (
