@@ -191,19 +191,18 @@ class Reception:
         await trio.lowlevel.checkpoint()
         return True
 
-    async def close_idle(self) -> None:
-        """Close who idles for `idle_s`, for ever; so no connection sets a timer for each request.
+    def close_idle(self) -> float:
+        """Close who idles for `idle_s`, and return when to look again.
 
-        What begins to idle meanwhile is due after what is slept for.
+        So no connection sets a timer for each request. What begins to idle meanwhile is due later.
         """
-        while True:
-            now, idle_s = trio.current_time(), self._patience.idle_s
-            since = [(one.idle_since, one) for one in self._open if one.idle_since is not None]
-            for idle_since, one in since:
-                if idle_since + idle_s <= now:
-                    one.drain()
-            left = [idle_since for idle_since, _ in since if idle_since + idle_s > now]
-            await trio.sleep_until(max(min(left, default=now) + idle_s, now + LOOK_S))
+        now, idle_s = trio.current_time(), self._patience.idle_s
+        since = [(one.idle_since, one) for one in self._open if one.idle_since is not None]
+        for idle_since, one in since:
+            if idle_since + idle_s <= now:
+                one.drain()
+        left = [idle_since for idle_since, _ in since if idle_since + idle_s > now]
+        return max(min(left, default=now) + idle_s, now + LOOK_S)
 
     def drain(self) -> None:
         """Close what is idle, let what is being answered end."""
@@ -262,14 +261,15 @@ async def serve(
     listeners = listen(sockets)
     addresses = [sock.getsockname()[:2] for sock in sockets]
     with trio.CancelScope() as accepting:
-        handlers.start_soon(_stop, draining, accepting, reception)
-        async with trio.open_nursery() as tending:
-            tending.start_soon(reception.close_idle)
-            task_status.started(addresses)
-            await trio.serve_listeners(reception.receive, listeners, handler_nursery=handlers)
+        handlers.start_soon(_tend, draining, accepting, reception)
+        task_status.started(addresses)
+        await trio.serve_listeners(reception.receive, listeners, handler_nursery=handlers)
 
 
-async def _stop(draining: trio.Event, accepting: trio.CancelScope, reception: Reception) -> None:
-    await draining.wait()
+async def _tend(draining: trio.Event, accepting: trio.CancelScope, reception: Reception) -> None:
+    """Close who idles, until the drain begins."""
+    while not draining.is_set():
+        with trio.move_on_at(reception.close_idle()):
+            await draining.wait()
     accepting.cancel(reason="drain")
     reception.drain()

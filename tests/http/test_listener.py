@@ -123,13 +123,18 @@ async def test_who_idles_for_too_long_is_closed_when_its_own_time_is_up(
         no_app, refuse, connections_max=10, patience=Patience(idle_s=10.0), make=make
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(reception.close_idle)
+        nursery.start_soon(look, reception)
         async with trio.open_nursery() as connections:
             for _ in idlers:
                 connections.start_soon(reception.receive, object())
         nursery.cancel_scope.cancel()
 
     assert [one.over_at - now for one in idlers] == pytest.approx([13.0, 27.0, 18.0, 50.0])
+
+
+async def look(reception: listener.Reception) -> None:
+    while True:  # noqa: ASYNC110 - as the listener does
+        await trio.sleep_until(reception.close_idle())
 
 
 async def no_app(*_: object) -> None:
