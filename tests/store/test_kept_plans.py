@@ -15,6 +15,8 @@ import asyncpg
 import pytest
 
 from dpp.store import roles
+from dpp.store.connections import Address, connect
+from dpp.store.poolers import Pooler
 from dpp.store.queries import queries
 from dpp.store.transactions import (
     BEGIN,
@@ -39,6 +41,7 @@ from tests.store.test_plans import (
     ROWS,
     STILL,
     TENANTS,
+    completions,
     nodes,
     of,
     run,
@@ -123,21 +126,7 @@ CASES: list[tuple[str, dict[str, Any], int, int]] = [
     ),
     (
         "write_endings",
-        {
-            "run_ids": WORKING,
-            "lease_ids": [LEASE] * MANY,
-            "lease_epochs": [1] * MANY,
-            "seqs": [500_000 + n for n in range(MANY)],
-            "statuses": ["COMPLETED"] * MANY,
-            "kinds": ["settle"] * MANY,
-            "costs": [1] * MANY,
-            "ending_ids": WORKING,
-            "error_codes": [None] * MANY,
-            "error_details": [None] * MANY,
-            "results": [b"r"] * MANY,
-            "result_keys": [None] * MANY,
-            "result_sha256s": [None] * MANY,
-        },
+        completions(WORKING),
         1,
         6_000,
     ),
@@ -247,13 +236,18 @@ async def lost(_: str) -> str:
 
 
 async def test_behind_a_pooler_that_lends_by_transaction_no_plan_is_kept(
-    sessions: Sessions,
+    bridge: Bridge, database: Database
 ) -> None:
-    async def begins(connection: Connection) -> set[str]:
-        connection.keeps_plans = False
-        return {begin_for(connection, 1) for _ in range(3)}
+    where = {"host": database.host, "user": "dpp_app", "database": database.name}
 
-    assert await (await sessions.open()).run(begins) == {BEGIN}
+    async def begins(pooler: Pooler) -> list[str]:
+        connection = await connect(Address(where, pooler))
+        said = [begin_for(connection, 1) for _ in range(2)]
+        await connection.close()
+        return said
+
+    assert await bridge.run(lambda: begins(Pooler.TRANSACTION)) == [BEGIN, BEGIN]
+    assert await bridge.run(lambda: begins(Pooler.SESSION)) == [BEGIN, BEGIN_AFRESH]
 
 
 async def explained(

@@ -260,6 +260,27 @@ LISTED: dict[str, Any] = {
 }
 WINDOWS: dict[str, Any] = {"tenant_ids": ["t03"], "afters": [100], "untils": [200]}
 
+
+def completions(run_ids: list[UUID]) -> dict[str, Any]:
+    """Return what `write_endings` takes for working runs that all completed."""
+    many = len(run_ids)
+    return {
+        "run_ids": run_ids,
+        "lease_ids": [LEASE] * many,
+        "lease_epochs": [1] * many,
+        "seqs": [500_000 + n for n in range(many)],
+        "statuses": ["COMPLETED"] * many,
+        "kinds": ["settle"] * many,
+        "costs": [1] * many,
+        "ending_ids": run_ids,
+        "error_codes": [None] * many,
+        "error_details": [None] * many,
+        "results": [b"r"] * many,
+        "result_keys": [None] * many,
+        "result_sha256s": [None] * many,
+    }
+
+
 # query, its values, rows it must return, pages it may touch
 CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
     (
@@ -419,21 +440,7 @@ CASES: list[tuple[str, dict[str, Any], int | None, int]] = [
     ("rewrite_allowance", {"tenant_id": "t03", "allowance_id": "key3", "used": 7}, 1, 40),
     (
         "write_endings",
-        {
-            "run_ids": [run(n) for n in SOME_WORKING],
-            "lease_ids": [LEASE] * PAGE,
-            "lease_epochs": [1] * PAGE,
-            "seqs": [500_000 + n for n in range(PAGE)],
-            "statuses": ["COMPLETED"] * PAGE,
-            "kinds": ["settle"] * PAGE,
-            "costs": [1] * PAGE,
-            "ending_ids": [run(n) for n in SOME_WORKING],
-            "error_codes": [None] * PAGE,
-            "error_details": [None] * PAGE,
-            "results": [b"r"] * PAGE,
-            "result_keys": [None] * PAGE,
-            "result_sha256s": [None] * PAGE,
-        },
+        completions([run(n) for n in SOME_WORKING]),
         1,
         6_000,
     ),
